@@ -1,6 +1,6 @@
 """What does the smoothness of an activation function do to a network's robustness?
 
-Names are imported on first use, so that `import smoothness` stays as light as possible.
+Names are imported on first use, so that `import smoothness` stays light.
 
 >>> import smoothness as sm
 >>> sm.activation_facts("relu").smoothness_class
@@ -17,43 +17,110 @@ if TYPE_CHECKING:
         Activation,
         ActivationFacts,
         Breakpoint,
+        SwapReport,
         activation,
         activation_facts,
         list_activations,
         surrogate_gradient,
         swap_activations,
     )
+    from smoothness.analyzers import (
+        AttackSuccess,
+        CleanPredictions,
+        GradientKinks,
+        JacobianNorm,
+        Kinks,
+        kinks_on_segments,
+    )
+    from smoothness.attacks import FGSM, PGD, AttackResult, Noise
+    from smoothness.data import Dataset, Split, list_datasets, load_dataset
     from smoothness.measurement import Bracket, Measurement
+    from smoothness.models import build_model, build_twins
+    from smoothness.report import write_report
+    from smoothness.study import Run, list_studies, load_frame, load_run, run_study
     from smoothness.threat import ThreatModel
+    from smoothness.training import Recipe, TrainingResult, train
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Activation": "activations",
     "ActivationFacts": "activations",
+    "AttackResult": "attacks",
+    "AttackSuccess": "analyzers",
     "Bracket": "measurement",
     "Breakpoint": "activations",
+    "CleanPredictions": "analyzers",
+    "Dataset": "data",
+    "FGSM": "attacks",
+    "GradientKinks": "analyzers",
+    "JacobianNorm": "analyzers",
+    "Kinks": "analyzers",
     "Measurement": "measurement",
+    "Noise": "attacks",
+    "PGD": "attacks",
+    "Recipe": "training",
+    "Run": "study",
+    "Split": "data",
+    "SwapReport": "activations",
     "ThreatModel": "threat",
+    "TrainingResult": "training",
     "activation": "activations",
     "activation_facts": "activations",
+    "build_model": "models",
+    "build_twins": "models",
+    "kinks_on_segments": "analyzers",
     "list_activations": "activations",
+    "list_datasets": "data",
+    "list_studies": "study",
+    "load_dataset": "data",
+    "load_frame": "study",
+    "load_run": "study",
+    "run_study": "study",
     "surrogate_gradient": "activations",
     "swap_activations": "activations",
+    "train": "training",
+    "write_report": "report",
 }
 
 __all__ = [
+    "FGSM",
+    "PGD",
     "Activation",
     "ActivationFacts",
+    "AttackResult",
+    "AttackSuccess",
     "Bracket",
     "Breakpoint",
+    "CleanPredictions",
+    "Dataset",
+    "GradientKinks",
+    "JacobianNorm",
+    "Kinks",
     "Measurement",
+    "Noise",
+    "Recipe",
+    "Run",
+    "Split",
+    "SwapReport",
     "ThreatModel",
+    "TrainingResult",
     "activation",
     "activation_facts",
+    "build_model",
+    "build_twins",
+    "kinks_on_segments",
     "list_activations",
+    "list_datasets",
+    "list_studies",
+    "load_dataset",
+    "load_frame",
+    "load_run",
+    "run_study",
     "surrogate_gradient",
     "swap_activations",
+    "train",
+    "write_report",
 ]
 
 

@@ -18,8 +18,8 @@ from smoothness.activations.facts import ActivationFacts
 # Each kernel has unit mass; beside it stands its integral from minus infinity.
 Kernel = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
 KERNELS: dict[str, Kernel] = {
-    "tanh": (lambda u: 0.5 / torch.cosh(u.clamp(-40, 40)) ** 2, lambda u: 0.5 * (1 + torch.tanh(u))),
-    "sigmoid": (lambda u: torch.sigmoid(u) * torch.sigmoid(-u), torch.sigmoid),
+    "tanh": (lambda u: 2 * _logistic_density(2 * u), lambda u: torch.sigmoid(2 * u)),
+    "sigmoid": (lambda u: _logistic_density(u), torch.sigmoid),
     "arctan": (lambda u: 1 / (math.pi * (1 + u * u)), lambda u: 0.5 + torch.atan(u) / math.pi),
     "gaussian": (
         lambda u: torch.exp(-u * u / 2) / math.sqrt(2 * math.pi),
@@ -82,12 +82,20 @@ def surrogate_gradient(
     token = object()
     with ExitStack() as stack:
         for module in chosen:
-            slope = surrogate_slope(activation_facts(module), module, shape, width)
+            if shape != "identity" and activation_facts(module).smoothness_class > 0:
+                continue  # nothing to blur: the true gradient stays
+            slope = surrogate_slope(activation_facts(module), module.forward, shape, width)
             handle = module.register_forward_hook(_hook(token, slope))
             stack.callback(handle.remove)
         reset = _active.set(_active.get() | {token})
         stack.callback(_active.reset, reset)
         yield model
+
+
+def _logistic_density(u: Tensor) -> Tensor:
+    """sigmoid(u) · sigmoid(-u), exact in the tails, cut at |u| = 40 where subnormal numbers would slow training."""
+    tail = torch.sigmoid(-u.abs().clamp_max(40))
+    return tail * (1 - tail)
 
 
 def surrogate_slope(

@@ -56,9 +56,9 @@ def swap_activations(
     left: list[tuple[str, str]] = []
     fresh_for: dict[int, nn.Module] = {}  # a shared instance stays shared
     for parent_name, parent in list(swapped.named_modules(remove_duplicate=False)):
-        for child_name, child in list(parent.named_children()):
+        for child_name, child in list(parent._modules.items()):  # named_children hides repeats
             name = f"{parent_name}.{child_name}" if parent_name else child_name
-            if not is_activation(child) or id(child) in {id(new) for new in fresh_for.values()}:
+            if child is None or not is_activation(child) or id(child) in {id(new) for new in fresh_for.values()}:
                 continue
             if where is not None and not where(name, child):
                 left.append((name, "not chosen by `where`"))

@@ -1,0 +1,5 @@
+"""`python -m smoothness` is the `smoothness` command."""
+
+from smoothness.cli import main
+
+main()

@@ -1,0 +1,107 @@
+"""Invariants that every set of measurements must keep: a violation is a bug, never a finding."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+CELL = ["activation", "architecture", "seed"]
+
+
+class ConsistencyError(RuntimeError):
+    """Measurements contradict each other: the run must not be used."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One invariant, whether it holds, and what was compared."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+def check_frame(frame: pd.DataFrame) -> list[Check]:
+    """Hard invariants within a study's frame.
+
+    >>> check_frame(pd.DataFrame(columns=[*CELL, "example", "quantity", "attack", "epsilon", "value", "valid"]))[0]
+    Check(name='robust accuracy never exceeds clean accuracy', passed=True, detail='0 pairs compared')
+    """
+    return [_robust_below_clean(frame), _values_in_range(frame), _margins_fit(frame), _one_row_each(frame)]
+
+
+def check_twins(cells: Sequence[dict[str, Any]]) -> Check:
+    """Networks of one architecture and seed start from the same weights, the declared gain divided out."""
+    first: dict[tuple[str, int], Sequence[float]] = {}
+    different = []
+    for cell in cells:
+        group, prints = (cell["architecture"], cell["seed"]), cell["initial_weights"]
+        expected = first.setdefault(group, prints)
+        if len(prints) != len(expected) or not all(map(_close, prints, expected)):
+            different.append(cell["cell"])
+    return Check(
+        "twins share their initial weights up to the declared gain",
+        not different,
+        f"different: {', '.join(different)}" if different else f"{len(cells)} networks in {len(first)} groups",
+    )
+
+
+def _close(one: float, other: float) -> bool:
+    return math.isclose(one, other, rel_tol=1e-5, abs_tol=1e-6)
+
+
+def require(checks: Sequence[Check]) -> None:
+    """Raise ConsistencyError naming every check that failed."""
+    failed = [f"{check.name} ({check.detail})" for check in checks if not check.passed]
+    if failed:
+        raise ConsistencyError(
+            "measurements contradict each other, which is a bug in smoothness; do not use this run: "
+            + "; ".join(failed)
+        )
+
+
+def _robust_below_clean(frame: pd.DataFrame) -> Check:
+    """An example misclassified without any perturbation counts as a success of every attack."""
+    clean = frame.loc[(frame["quantity"] == "correct") & frame["valid"], [*CELL, "example", "value"]]
+    attacked = frame.loc[(frame["quantity"] == "attack_success") & frame["valid"]]
+    pairs = attacked.merge(clean, on=[*CELL, "example"], suffixes=("", "_clean"))
+    wrong = pairs[(pairs["value"] == 0) & (pairs["value_clean"] == 0)]
+    return _check("robust accuracy never exceeds clean accuracy", len(wrong), f"{len(pairs)} pairs compared")
+
+
+def _values_in_range(frame: pd.DataFrame) -> Check:
+    shares = frame["quantity"].isin(["clean_accuracy", "correct", "attack_success"]) & frame["valid"]
+    outside = shares & ~frame["value"].between(0, 1)
+    sizes = frame["quantity"].isin(["jacobian_norm", "kink_density", "slope_jump", "value_jump"])
+    negative = sizes & frame["valid"] & ~(frame["value"] >= 0)
+    detail = f"{int(shares.sum() + sizes.sum())} values compared"
+    return _check(
+        "shares lie in [0, 1], norms and densities are not negative", int((outside | negative).sum()), detail
+    )
+
+
+def _margins_fit(frame: pd.DataFrame) -> Check:
+    keys = [*CELL, "example"]
+    margin = frame.loc[(frame["quantity"] == "margin") & frame["valid"], [*keys, "value"]]
+    correct = frame.loc[(frame["quantity"] == "correct") & frame["valid"], [*keys, "value"]]
+    pairs = margin.merge(correct, on=keys, suffixes=("", "_correct"))
+    wrong = ((pairs["value"] > 0) & (pairs["value_correct"] == 0)) | (
+        (pairs["value"] < 0) & (pairs["value_correct"] == 1)
+    )
+    return _check(
+        "the margin is positive exactly where the model is right", int(wrong.sum()), f"{len(pairs)} examples"
+    )
+
+
+def _one_row_each(frame: pd.DataFrame) -> Check:
+    keys = [c for c in (*CELL, "example", "quantity", "attack", "epsilon", "layer") if c in frame]
+    detail = f"{len(frame)} rows"
+    return _check("no measurement is counted twice", int(frame.duplicated(subset=keys).sum()), detail)
+
+
+def _check(name: str, violations: int, compared: str) -> Check:
+    return Check(name, violations == 0, f"{violations} violations; {compared}" if violations else compared)

@@ -1,0 +1,21 @@
+"""Identical architectures whose activation is the variable."""
+
+from smoothness.models.build import (
+    ARCHITECTURES,
+    BuildRecord,
+    activation_factory,
+    build_model,
+    build_record,
+    build_twins,
+)
+from smoothness.models.initial import weights_fingerprint
+
+__all__ = [
+    "ARCHITECTURES",
+    "BuildRecord",
+    "activation_factory",
+    "build_model",
+    "build_record",
+    "build_twins",
+    "weights_fingerprint",
+]
