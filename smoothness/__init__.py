@@ -12,6 +12,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from smoothness._version import __version__
+
 if TYPE_CHECKING:
     from smoothness.activations import (
         Activation,
@@ -40,8 +42,6 @@ if TYPE_CHECKING:
     from smoothness.study import Run, list_studies, load_frame, load_run, run_study
     from smoothness.threat import ThreatModel
     from smoothness.training import Recipe, TrainingResult, train
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "Activation": "activations",
@@ -105,6 +105,7 @@ __all__ = [
     "SwapReport",
     "ThreatModel",
     "TrainingResult",
+    "__version__",
     "activation",
     "activation_facts",
     "build_model",
@@ -133,4 +134,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, "__version__"])
+    return sorted(__all__)

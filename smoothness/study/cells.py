@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-import smoothness
 from smoothness._state import thread_count
+from smoothness._version import __version__
 from smoothness.activations import activation
 from smoothness.analyzers import AttackSuccess, CleanPredictions, GradientKinks, JacobianNorm
 from smoothness.attacks import FGSM, PGD, Attack, Noise
@@ -69,7 +69,7 @@ def cell_key(config: StudyConfig, cell: Cell, data: Dataset) -> str:
 def versions() -> dict[str, str]:
     """Versions that results depend on."""
     return {
-        "smoothness": smoothness.__version__,
+        "smoothness": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,

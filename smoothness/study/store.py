@@ -68,9 +68,10 @@ def read_note(path: Path) -> dict[str, Any] | None:
 def read_rows(path: Path) -> pd.DataFrame:
     """Rows of a stored cell."""
     try:
-        return pq.read_table(path).to_pandas()
+        rows: pd.DataFrame = pq.read_table(path).to_pandas()
     except (pa.ArrowInvalid, OSError) as error:
         raise StoreError(f"{path.name} is damaged ({error}); delete it and run the study again") from error
+    return rows
 
 
 def remove_leftovers(folder: Path) -> None:

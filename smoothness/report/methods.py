@@ -1,0 +1,91 @@
+"""The methods paragraph, sentence by sentence, from the settings and what the frame holds."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from smoothness.report.answer import format_255, plural
+from smoothness.report.figures.robustness import architectures_of
+from smoothness.report.provenance import scrub, values_of
+from smoothness.report.style import order_activations
+from smoothness.report.success import FAMILIES, family, tested_epsilons
+from smoothness.study import Run
+
+_NORMS = {"linf": "max-norm", "l2": "l2", "l1": "l1"}
+
+
+def norm_name(norm: str) -> str:
+    """How a norm is called in a sentence."""
+    return _NORMS.get(norm, norm)
+
+
+def methods(run: Run, frame: pd.DataFrame) -> list[str]:
+    """Data and networks, training, attacks, smoothness, statistics.
+
+    Args:
+        run: for its settings and cells.
+        frame: valid rows.
+    """
+    sentences = [*_networks(run, frame), *_attacks(run, frame), *_smoothness(run, frame)]
+    sentences += [
+        "Every figure is first aggregated over examples within a seed, then given as mean ± standard deviation over "
+        "seeds (divisor n − 1); examples are never counted as replicates."
+    ]
+    return [scrub(sentence) for sentence in sentences]
+
+
+def _networks(run: Run, frame: pd.DataFrame) -> list[str]:
+    training = run.config.training
+    architectures, activations = ", ".join(architectures_of(frame)), ", ".join(order_activations(frame["activation"]))
+    rates = values_of(cell.get("learning_rate") for cell in run.cells)
+    tuned = f" (chosen on validation data from {values_of(training.learning_rates)})"
+    return [
+        f"On {run.config.data.name}, each architecture ({architectures}) was trained with each activation "
+        f"({activations}) from {plural(frame['seed'].nunique(), 'seed')}; "
+        "within a seed the initial weights and the batches are the same for all.",
+        f"Training: {plural(training.epochs, 'epoch')} of batches of {training.batch_size}, learning rate {rates}"
+        f"{tuned if len(training.learning_rates) > 1 else ''}, weight decay {training.weight_decay:g}, gain of the "
+        f"initial weights {values_of(cell.get('gain') for cell in run.cells)}; activations without a useful gradient "
+        f"were trained through a {training.surrogate} surrogate of width {training.surrogate_width:g}.",
+    ]  # fmt: skip
+
+
+def _attacks(run: Run, frame: pd.DataFrame) -> list[str]:
+    rows = frame[frame["quantity"] == "attack_success"]
+    if rows.empty:
+        return []
+    attacks = sorted(rows["attack"].dropna().unique(), key=lambda name: (FAMILIES.index(family(name)), name))
+    counts = rows.groupby(["activation", "architecture", "seed"])["example"].nunique()
+    many = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
+    return [
+        f"{many} test examples per network were attacked with {', '.join(f'{a} ({family(a)})' for a in attacks)} in "
+        f"{norm_name(run.config.threat.norm)} balls of radius ε = "
+        f"{', '.join(format_255(e) for e in tested_epsilons(frame))}; every success was checked on the real forward "
+        "pass.",
+        "Success counts only examples classified correctly without an attack; an example fooled at one ε counts as "
+        "fooled at every larger one, and under the union when any attack fooled it.",
+        "Native gradients are called masked when more than half of the input gradients are exactly zero, or when "
+        "attacks that do not use them are ahead by more than 5 points at some ε; the activation's name plays no part.",
+    ]
+
+
+def _smoothness(run: Run, frame: pd.DataFrame) -> list[str]:
+    sentences = []
+    measured = set(frame["quantity"])
+    if "jacobian_norm" in measured and run.config.jacobian is not None:
+        sentences.append(
+            "Jacobian norms are those of the input gradient of the margin, exact at each example, against "
+            f"{norm_name(run.config.jacobian.norm)} perturbations."
+        )
+    kinks = run.config.kinks
+    if "kink_density" in measured and kinks is not None:
+        sentences.append(
+            f"Kinks and jumps were enumerated exactly on {plural(kinks.segments, 'random segment')} of half-length "
+            f"{kinks.radius:g} (input l2) through each of at most {plural(kinks.examples, 'example')} "
+            f"({', '.join(kinks.architectures)}); their densities estimate the mean over all directions."
+        )
+    return [
+        *sentences,
+        "Normalised figures divide by the example's margin (true logit minus the largest other), over correctly "
+        "classified examples: this removes the scale of the logits.",
+    ]

@@ -1,0 +1,136 @@
+"""The five figures as they stand in a report: drawn for a page and for a telephone, with caption and alt text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from smoothness.report.answer import format_255
+from smoothness.report.curves import activation_curves, describe_order, smoothness_order
+from smoothness.report.figures import (
+    draw_activations,
+    draw_jacobians,
+    draw_kinks,
+    draw_robust_accuracy,
+    draw_tradeoff,
+)
+from smoothness.report.style import figure_style, order_activations, to_svg
+from smoothness.report.success import robust_curves
+from smoothness.report.tables import Spread, layer_roughness, normalised, spreads
+
+
+@dataclass(frozen=True)
+class Plate:
+    """One figure of a report.
+
+    Attributes:
+        slug: file name without ending, and anchor.
+        title, caption: what it is; what to see, units and bound kind.
+        alt: what a reader who cannot see it needs.
+        wide, narrow: SVG for a page and for a small screen.
+    """
+
+    slug: str
+    title: str
+    caption: str
+    alt: str
+    wide: bytes
+    narrow: bytes
+
+
+def plates(frame: pd.DataFrame, seeds: pd.DataFrame, headline: float | None, norm: str) -> list[Plate]:
+    """All figures of a report.
+
+    Args:
+        frame: valid rows of a study's frame.
+        seeds: of `per_seed`.
+        headline: ε of figure 5.
+        norm: the norm of the ball in words.
+    """
+    labels = order_activations(frame["activation"])
+    at = format_255(headline) if headline is not None else "the headline ε"
+    return [
+        _plate(
+            "activations",
+            "The activations and their derivatives",
+            "Full lines are values, dashed lines derivatives. A jump is a gap: the filled end is the value taken, "
+            "open ends are limits. Value jumps, kinks and curvature are three different scales of roughness: ReLU is "
+            "continuous and only kinked, a step has derivative zero everywhere and still jumps. Exact.",
+            "Small multiples of each activation with its derivative: "
+            + "; ".join(f"{label}: {describe_order(smoothness_order(label))}" for label in labels)
+            + ".",
+            draw_activations,
+            activation_curves(labels),
+        ),
+        _plate(
+            "robust-accuracy",
+            "Robust accuracy against ε",
+            "Share of attacked test examples that are classified correctly and that no attack fooled at this ε or a "
+            "smaller one: an upper bound on the true robust accuracy. Lines are means, bands ± one standard deviation "
+            f"over seeds; the ticks of ε ({norm}, multiples of 1/255) are equally spaced. At ε = 0: clean accuracy on "
+            "the same examples. Look for lines whose bands do not meet; rougher activations have more broken lines.",
+            f"Line chart of robust accuracy falling with ε. At {at}: {_listing(seeds, 'robust_accuracy')}.",
+            draw_robust_accuracy,
+            robust_curves(frame).assign(norm=norm),
+        ),
+        _plate(
+            "jacobian-norms",
+            "Jacobian norms per margin",
+            "Norm of the input gradient of the margin (l2) divided by the margin, for correctly classified examples; "
+            "unit 1 / input l2; exact at each point; logarithmic axis. Violins show the examples of all seeds, points "
+            "the median of each seed. The inverse is the distance at which a linear network would give way. A "
+            "gradient of exactly 0 has no place on this axis and is written out: it means that the network is flat "
+            "between its jumps, not that it is smooth.",
+            f"Violins of margin-normalised Jacobian norms. Medians: {_listing(seeds, 'jacobian_normalised', False)}.",
+            draw_jacobians,
+            normalised(frame, "jacobian_norm"),
+        ),
+        _plate(
+            "kinks-and-jumps",
+            "Kinks and jumps, layer by layer",
+            "On random straight segments through each example, by the layer in which the break arises; enumerated "
+            "exactly on the segments drawn, which estimates the mean over all directions; only for MLPs, where the "
+            "exact method applies. Left: breaks of any kind per unit of length, mean over examples. "
+            "Middle and right: jumps of the slope and of the value divided by the margin, median over correctly "
+            "classified examples. Three scales, three axes: heights do not compare across panels. Points are means "
+            "over seeds, bars ± one standard deviation.",
+            f"Point plots in three panels. Breaks per unit of length, summed over layers: "
+            f"{_listing(seeds, 'kink_density', False)}.",
+            draw_kinks,
+            layer_roughness(frame),
+        ),
+        _plate(
+            "clean-against-robust",
+            f"Clean against robust accuracy at {at}",
+            "Both on the attacked examples. Small points are seeds, large ones their means; robust accuracy is an "
+            "upper bound. Points further right are more accurate, higher ones harder to fool; a difference in height "
+            "between points far apart horizontally may come from clean accuracy alone. Panels share their axes.",
+            f"Scatter plot. Clean accuracy: {_listing(seeds, 'clean_accuracy_attacked')}. "
+            f"Robust accuracy: {_listing(seeds, 'robust_accuracy')}.",
+            draw_tradeoff,
+            seeds,
+        ),
+    ]
+
+
+def _plate(slug: str, title: str, caption: str, alt: str, draw: Callable[..., Figure], frame: pd.DataFrame) -> Plate:
+    with figure_style():
+        wide, narrow = (to_svg(draw(frame, narrow=small)) for small in (False, True))
+    return Plate(slug, title, caption, alt, wide, narrow)
+
+
+def _listing(seeds: pd.DataFrame, statistic: str, percent: bool = True) -> str:
+    """The statistic of each architecture and activation in words."""
+
+    def text(spread: Spread) -> str:
+        return f"{100 * spread.mean:.0f} %" if percent else f"{spread.mean:.2g}"
+
+    by_architecture: dict[str, list[str]] = {}
+    for (architecture, activation), values in spreads(seeds).items():
+        if values[statistic].seeds:
+            by_architecture.setdefault(architecture, []).append(f"{activation} {text(values[statistic])}")
+    parts = [f"{architecture}: {', '.join(items)}" for architecture, items in by_architecture.items()]
+    return "; ".join(parts) or "not measured"
