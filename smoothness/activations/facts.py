@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -44,8 +45,12 @@ class ActivationFacts:
         bounded, monotone: whether φ is bounded, and non-decreasing.
         at_zero: φ(0).
         mean, second_moment, slope_second_moment: E φ(u), E φ(u)², E φ'(u)² for a standard normal u.
-        affine_pieces: (slope, intercept) of each piece between breakpoints when φ is piecewise affine;
-            None otherwise. At a jump φ takes the value of the piece to its left.
+        polynomial_pieces: coefficients (c0, c1, c2, ...) of each piece between breakpoints when φ is a
+            piecewise polynomial; None otherwise. At a jump φ takes the value of the piece to its left.
+        value_turns: points other than breakpoints where φ' changes sign.
+        slope_turns: points other than breakpoints where φ'' changes sign.
+        function: φ itself, for float64 tensors.
+        derivative: φ' almost everywhere, for float64 tensors.
     """
 
     name: str
@@ -62,7 +67,20 @@ class ActivationFacts:
     mean: float
     second_moment: float
     slope_second_moment: float
-    affine_pieces: tuple[tuple[float, float], ...] | None = None
+    polynomial_pieces: tuple[tuple[float, ...], ...] | None = None
+    value_turns: tuple[float, ...] = ()
+    slope_turns: tuple[float, ...] = ()
+    function: Callable[[Tensor], Tensor] | None = field(default=None, compare=False, repr=False)
+    derivative: Callable[[Tensor], Tensor] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def affine_pieces(self) -> tuple[tuple[float, float], ...] | None:
+        """(slope, intercept) of each piece between breakpoints when φ is piecewise affine; None otherwise."""
+        pieces = self.polynomial_pieces
+        if pieces is None or any(any(c != 0 for c in piece[2:]) for piece in pieces):
+            return None
+        padded = [(*piece, 0.0, 0.0) for piece in pieces]
+        return tuple((piece[1], piece[0]) for piece in padded)
 
 
 def smooth_facts(
@@ -74,8 +92,11 @@ def smooth_facts(
     slope_variation: float,
     bounded: bool,
     breakpoints: tuple[Breakpoint, ...] = (),
+    value_turns: tuple[float, ...] = (),
+    slope_turns: tuple[float, ...] = (),
 ) -> ActivationFacts:
     """Facts of a continuous φ from its closed-form extremes; moments by quadrature to about 1e-13."""
+    function = getattr(function, "forward", function)  # past the hooks of an open surrogate gradient
     mean, second, slope_second = _normal_moments(function, [b.position for b in breakpoints])
     return ActivationFacts(
         name=name,
@@ -92,6 +113,10 @@ def smooth_facts(
         mean=mean,
         second_moment=second,
         slope_second_moment=slope_second,
+        value_turns=value_turns,
+        slope_turns=slope_turns,
+        function=function,
+        derivative=partial(autograd_slope, function),
     )
 
 
@@ -139,8 +164,28 @@ def piecewise_affine_facts(
         mean=mean,
         second_moment=second,
         slope_second_moment=slope_second,
-        affine_pieces=pieces,
+        polynomial_pieces=tuple((intercept, slope) for slope, intercept in pieces),
+        function=partial(_affine_value, positions, pieces),
+        derivative=partial(_affine_slope, positions, pieces),
     )
+
+
+def autograd_slope(function: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
+    """φ' by automatic differentiation."""
+    with torch.enable_grad():
+        z = z.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(function(z).sum(), z)
+    return slope
+
+
+def _affine_value(positions: tuple[float, ...], pieces: tuple[tuple[float, float], ...], z: Tensor) -> Tensor:
+    piece = torch.bucketize(z, z.new_tensor(positions))
+    slopes, intercepts = z.new_tensor(pieces).unbind(dim=1)
+    return torch.where(slopes[piece] == 0, intercepts[piece], slopes[piece] * z + intercepts[piece])
+
+
+def _affine_slope(positions: tuple[float, ...], pieces: tuple[tuple[float, float], ...], z: Tensor) -> Tensor:
+    return z.new_tensor(pieces)[torch.bucketize(z, z.new_tensor(positions)), 0]
 
 
 def _normal_interval_moments(low: float, high: float) -> tuple[float, float, float]:

@@ -48,6 +48,8 @@ class ELU(Activation):
 class GELU(Activation):
     """φ(z) = z · cdf(z) of the standard normal (Hendrycks and Gimpel 2016, arXiv 1606.08415)."""
 
+    _TURN = -0.7517915246935645  # cdf(z) + z pdf(z) = 0
+
     def forward(self, z: Tensor) -> Tensor:
         """Apply φ elementwise."""
         return F.gelu(z)
@@ -62,6 +64,8 @@ class GELU(Activation):
             curvature=2 / math.sqrt(2 * math.pi),
             slope_variation=4 * swing - 1,
             bounded=False,
+            value_turns=(self._TURN,),
+            slope_turns=(-math.sqrt(2), math.sqrt(2)),
         )
 
 
@@ -70,6 +74,7 @@ class SiLU(Activation):
 
     # φ'' = s(1 - s)(2 - z tanh(z/2)) vanishes where z tanh(z/2) = 2.
     _INFLECTION = 2.3993572805154095
+    _TURN = -1.2784645427610738  # 1 + z (1 - sigmoid(z)) = 0
 
     def forward(self, z: Tensor) -> Tensor:
         """Apply φ elementwise."""
@@ -87,6 +92,8 @@ class SiLU(Activation):
             curvature=0.5,
             slope_variation=4 * swing - 1,
             bounded=False,
+            value_turns=(self._TURN,),
+            slope_turns=(-z, z),
         )
 
 
@@ -137,6 +144,7 @@ class Tanh(Activation):
             curvature=4 / (3 * math.sqrt(3)),
             slope_variation=2.0,
             bounded=True,
+            slope_turns=(0.0,),
         )
 
 
@@ -156,4 +164,5 @@ class Sigmoid(Activation):
             curvature=1 / (6 * math.sqrt(3)),
             slope_variation=0.5,
             bounded=True,
+            slope_turns=(0.0,),
         )

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from smoothness._checks import check_choice, check_positive
 from smoothness.activations.catalogue import activation_facts, is_activation
-from smoothness.activations.facts import ActivationFacts
+from smoothness.activations.facts import ActivationFacts, autograd_slope
 
 # Each kernel has unit mass; beside it stands its integral from minus infinity.
 Kernel = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
@@ -109,7 +109,7 @@ def surrogate_slope(
 
     def slope(z: Tensor) -> Tensor:
         if facts.affine_pieces is None:
-            total = _true_slope(function, z)
+            total = autograd_slope(function, z)
             for b in rough:  # replace the sharp slope jump by the blurred one
                 total = total - b.jump * (z > b.position).to(z.dtype)
         else:
@@ -122,13 +122,6 @@ def surrogate_slope(
             total = total + (b.jump * kernel(u) / width if b.order == -1 else b.jump * integral(u))
         return total
 
-    return slope
-
-
-def _true_slope(function: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
-    with torch.enable_grad():
-        z = z.detach().requires_grad_()
-        (slope,) = torch.autograd.grad(function(z).sum(), z)
     return slope
 
 
