@@ -53,7 +53,7 @@ def project_to_ball(offsets: Tensor, norm: Norm, radius: float) -> Tensor:
     flat = offsets.flatten(1)
     if norm == "l2":
         length: Tensor = torch.linalg.vector_norm(flat, dim=1, keepdim=True)
-        return (flat * (radius / length.clamp_min(radius))).view_as(offsets)
+        return (flat / (length / radius).clamp_min(1)).view_as(offsets)  # points inside stay to the bit
     size = flat.abs()
     descending, _ = size.sort(dim=1, descending=True)
     excess = descending.cumsum(dim=1) - radius

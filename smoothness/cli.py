@@ -73,10 +73,12 @@ def studies() -> None:
 
 @app.command()
 def activations() -> None:
-    """List the activations with their smoothness."""
+    """List the activations with their smoothness: order -1 value jump, 0 kink, 1 curvature jump, inf smooth."""
     from smoothness.activations import activation_facts, list_activations
 
-    table = Table("activation", "smoothness class", "slope", "curvature at most", "value jumps", "kinks", box=None)
+    table = Table(box=None)
+    for heading in ("activation", "order", "slope", "curvature", "value jumps", "kinks"):
+        table.add_column(heading, no_wrap=heading == "activation")
     for name in list_activations():
         facts = activation_facts(name)
         orders = [b.order for b in facts.breakpoints]

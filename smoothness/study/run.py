@@ -74,7 +74,7 @@ def run_study(
     folder = Path(out)
     data = load_dataset(config.data.name, **config.data.options)
     work = {_file_name(cell, key): (cell, key) for cell in grid(config) for key in [cell_key(config, cell, data)]}
-    _claim(folder, config, str(study) if path.suffix != str(study)[-5:] else path.name, work)
+    _claim(folder, config, path.name if str(study).endswith(".toml") else str(study), work)
     cells = folder / "cells"
     remove_leftovers(folder)
     remove_leftovers(cells)
@@ -180,7 +180,9 @@ def _claim(folder: Path, config: StudyConfig, study: str, work: dict[str, tuple[
     manifest = {
         "schema": SCHEMA,
         "key": config.key,
-        "command": f"smoothness run {study} --scale {config.scale} --out {Path('runs') / config.name}",
+        "command": (
+            f"smoothness run {study} --scale {config.scale} --out runs/{config.name} --report reports/{config.name}"
+        ),
         "versions": versions(),
         "config": config.model_dump(mode="json"),
         "cells": {name: cell.label for name, (cell, _) in work.items()},

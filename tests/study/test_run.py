@@ -78,12 +78,12 @@ def test_killed_at_random_moments_the_frame_is_the_same(finished, tmp_path, work
     folder = tmp_path / "killed"
     command = [sys.executable, "-m", "smoothness", "run", str(path), "--out", str(folder), "--workers", str(workers)]
     rng, kills = np.random.default_rng(workers), 0
-    for _ in range(40):
+    for _ in range(20):
         process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
         try:
-            process.wait(timeout=rng.uniform(2.0, 5.0))
+            process.wait(timeout=rng.uniform(2.5, 6.0))
             break
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
@@ -123,7 +123,7 @@ def test_nothing_personal_is_stored(finished, tmp_path_factory):
     _, first, run = finished
     text = (first / "study.json").read_text() + json.dumps(run.cells)
     assert str(first.parent) not in text
-    assert run.command == "smoothness run tiny.toml --scale quick --out runs/tiny"
+    assert run.command == "smoothness run tiny.toml --scale quick --out runs/tiny --report reports/tiny"
 
 
 def test_unwritable_folder(finished, monkeypatch, tmp_path):
