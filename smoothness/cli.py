@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -42,8 +43,12 @@ def run(
     from smoothness.study import find_study, run_study
 
     folder = out if out is not None else Path("runs") / find_study(study).stem
-    with _progress() as advance:
-        result = run_study(study, folder, scale=scale.value, workers=workers, progress=advance)
+    try:
+        with _progress() as advance:
+            result = run_study(study, folder, scale=scale.value, workers=workers, progress=advance)
+    except KeyboardInterrupt:
+        typer.echo("Interrupted; finished cells are kept. Run the same command again to continue.", err=True)
+        raise typer.Exit(130) from None
     typer.echo(f"{len(result.cells)} cells in {folder}")
     if report is None:
         typer.echo(f"Next: smoothness report {folder} --out reports/{result.config.name}")
@@ -99,19 +104,29 @@ def main() -> None:
         app()
     except (ValueError, TypeError, OSError, RuntimeError) as error:
         from smoothness.consistency import ConsistencyError
-        from smoothness.study import ConfigError, StoreError
+        from smoothness.study import ConfigError
         from smoothness.training import TrainingDivergedError
 
-        if not isinstance(error, (ConfigError, StoreError, ConsistencyError, TrainingDivergedError)):
+        if not isinstance(error, (ConfigError, OSError, ConsistencyError, TrainingDivergedError)):
             raise
-        Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        _complain(error)
         sys.exit(1 if isinstance(error, ConsistencyError) else 2)
+
+
+def _complain(error: Exception) -> None:
+    text = re.sub(r"^\[Errno \d+\] ", "", str(error))
+    Console(stderr=True).print(f"error: {text}", style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 def _write(folder: Path, out: Path) -> None:
     from smoothness.report import write_report
 
-    typer.echo(f"Report: {write_report(folder, out)}")
+    try:
+        page = write_report(folder, out)
+    except ValueError as error:  # a run without anything to report
+        _complain(error)
+        raise typer.Exit(2) from None
+    typer.echo(f"Report: {page}")
 
 
 @contextmanager

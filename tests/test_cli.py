@@ -1,5 +1,6 @@
 """The commands as a user types them."""
 
+import shutil
 import subprocess
 import sys
 
@@ -23,13 +24,16 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli")
     small = TINY.replace("seed = [0, 1]", "seed = [0]").replace('["mlp", "cnn"]', '["mlp"]')
     (folder / "tiny.toml").write_text(small)
+    assert _smoothness("run", "tiny.toml", "--out", "out", cwd=folder).returncode == 0
+    (folder / "empty").mkdir()
+    shutil.copy(folder / "out" / "study.json", folder / "empty")
     return folder
 
 
 def test_run_then_report(place):
-    done = _smoothness("run", "tiny.toml", "--out", "out", cwd=place)
+    done = _smoothness("run", "tiny.toml", "--out", "new", cwd=place)
     assert done.returncode == 0, done.stderr
-    assert "3 cells in out" in done.stdout
+    assert "3 cells in new" in done.stdout
     assert "[3/3] mlp/softplus(beta=4)/0" in done.stderr  # plain lines when not on a terminal
     done = _smoothness("report", "out", "--out", "page", cwd=place)
     assert done.returncode == 0, done.stderr
@@ -53,6 +57,11 @@ def test_lists(place):
         (["run", "activaton-ablation"], "did you mean 'activation-ablation'"),
         (["run", "absent.toml"], "no such study file"),
         (["report", "nowhere"], "holds no run"),
+        (["report", "out", "--out", "tiny.toml"], "the report needs a folder, got the file tiny.toml"),
+        (["report", "out", "--out", "tiny.toml/page"], "cannot write the report to tiny.toml/page: Not a directory"),
+        (["report", "empty"], "holds no valid measurement (3 cells not finished)"),
+        (["run", "tiny.toml", "--out", "tiny.toml"], "cannot write tiny.toml/study.json"),
+        (["run", "tiny.toml", "--out", "out", "--scale", "full"], "holds another run"),
     ],
 )
 def test_mistakes_are_one_message_and_no_traceback(place, arguments, message):

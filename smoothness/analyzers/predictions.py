@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from smoothness._checks import check_class_outputs, check_count, check_inputs, check_labels
 from smoothness._state import model_device, probing
+from smoothness.attacks.model_calls import call_model, check_model
 from smoothness.measurement import Measurement
 
 
@@ -52,6 +53,7 @@ class CleanPredictions:
 
     def __call__(self, model: nn.Module, inputs: Tensor, labels: Tensor) -> PredictionMeasurements:
         """Measure every input against its label."""
+        check_model(model)
         check_inputs(inputs)
         device = model_device(model)
         labels = check_labels(labels, len(inputs)).to(device)
@@ -60,7 +62,8 @@ class CleanPredictions:
         with probing(model), torch.no_grad():
             for start in range(0, len(inputs), size):
                 y = labels[start : start + size]
-                parts.append(check_class_outputs(model(inputs[start : start + size].to(device)), len(y), y))
+                outputs = call_model(model, inputs[start : start + size].to(device))
+                parts.append(check_class_outputs(outputs, len(y), y))
         outputs = torch.cat(parts)
         own = outputs.gather(1, labels.unsqueeze(1)).squeeze(1)
         others = outputs.scatter(1, labels.unsqueeze(1), -torch.inf).amax(dim=1)

@@ -14,6 +14,7 @@ from smoothness._norms import vector_norm
 from smoothness._state import model_device, probing
 from smoothness.attacks._batch import Batch
 from smoothness.attacks.losses import Ascent, margin_loss, rival_logits
+from smoothness.attacks.model_calls import call_model, check_model
 from smoothness.attacks.result import STATUSES, AttackResult, Passes
 from smoothness.threat import ThreatModel
 
@@ -40,8 +41,7 @@ def check_batch_size(batch_size: int | None) -> None:
 @contextmanager
 def searching(model: nn.Module, x: Tensor, y: Tensor, threat: ThreatModel, batch_size: int | None) -> Iterator[Search]:
     """Check what came in, put the model in evaluation mode, and hand out the search; all restored after."""
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be an nn.Module, got {type(model).__name__}; wrap the function in a module")
+    check_model(model)
     check_inputs(x)
     labels = check_labels(y, len(x))
     threat.check_inside(x)
@@ -72,11 +72,9 @@ class Search:
 
     def run(self, points: Tensor) -> Tensor:
         """Forward pass."""
-        outputs: Tensor = self.model(points)
+        outputs = call_model(self.model, points)
         if not self.outputs_checked:
             check_class_outputs(outputs, len(points), self.labels)
-            if not outputs.is_floating_point():
-                raise TypeError(f"the model must return floating-point scores, got {outputs.dtype}")
             self.outputs_checked = True
         self.forward += len(points)
         return outputs

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from smoothness._checks import check_choice, check_count, check_positive
-from smoothness._norms import project_to_ball, random_in_ball, steepest_direction
+from smoothness._norms import project_to_ball, random_in_ball, steepest_direction, vector_norm
 from smoothness.activations.surrogates import SHAPES, surrogate_gradient
 from smoothness.attacks._batch import Batch
 from smoothness.attacks._search import Search, check_batch_size, check_threat, searching
@@ -144,7 +144,10 @@ class PGD:
             torch.sign(gradient, out=scratch)  # not in place: the gradient may share memory with the model
             batch.point.add_(scratch, alpha=size)
         else:
-            gradient = gradient.nan_to_num(0, 0, 0)
+            gradient = gradient.nan_to_num(0)
+            # To size 1 first: the squares of float32 gradients below 1e-19 or above 1e19 leave its range.
+            size_1 = vector_norm(gradient, "linf").clamp_min(torch.finfo(gradient.dtype).tiny)
+            gradient = gradient / size_1.view(batch.column_shape)
             direction = steepest_direction(gradient, "l2") if norm == "l2" else _spread(batch, gradient)
             offset = project_to_ball(batch.point - batch.clean + size * direction, norm, epsilon)
             batch.point = offset.add_(batch.clean)

@@ -41,6 +41,16 @@ class BuildRecord:
     options: tuple[tuple[str, Any], ...]
 
 
+def architecture_options(architecture: str) -> list[str]:
+    """Names of an architecture's own settings.
+
+    >>> architecture_options("mlp")
+    ['width', 'depth']
+    """
+    build = ARCHITECTURES[check_choice("architecture", architecture, ARCHITECTURES)]
+    return [name for name, p in inspect.signature(build).parameters.items() if p.default is not p.empty]
+
+
 def build_model(
     architecture: str,
     activation: ActivationLike = "relu",
@@ -74,8 +84,7 @@ def build_model(
       (output): Linear(in_features=8, out_features=3, bias=True)
     )
     """
-    build = ARCHITECTURES[check_choice("architecture", architecture, ARCHITECTURES)]
-    known = [name for name, p in inspect.signature(build).parameters.items() if p.default is not p.empty]
+    known = architecture_options(architecture)
     for name, value in options.items():
         if name not in known:
             raise ValueError(f"architecture {architecture!r} has no option {name!r}; it takes {', '.join(known)}")
@@ -87,7 +96,7 @@ def build_model(
     make = activation_factory(activation)
     factor = resolve_gain(gain, make())
     with torch.random.fork_rng(devices=[]):  # torch's layers draw weights when made; ours replace them
-        model = build(make, tuple(input_shape), classes, **options)
+        model = ARCHITECTURES[architecture](make, tuple(input_shape), classes, **options)
     initialise(model, seed, factor)
     record = BuildRecord(
         architecture, repr(make()), factor, seed, tuple(input_shape), classes, tuple(sorted(options.items()))

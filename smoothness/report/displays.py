@@ -78,6 +78,8 @@ def _why(verdict: Masking) -> str:
     reasons = []
     if verdict.zero_share > 0:
         reasons.append(f"gradient exactly 0 for {100 * verdict.zero_share:.0f} %")
+    if verdict.contradicted > 0:
+        reasons.append(f"gradient contradicts the forward pass for {100 * verdict.contradicted:.0f} %")
     if verdict.lead > 0:
         reasons.append(f"others ahead by {100 * verdict.lead:.0f} points at {format_255(verdict.lead_epsilon)}")
     return "; ".join(reasons) or "–"

@@ -64,8 +64,9 @@ def _attacks(run: Run, frame: pd.DataFrame) -> list[str]:
         "pass.",
         "Success counts only examples classified correctly without an attack; an example fooled at one ε counts as "
         "fooled at every larger one, and under the union when any attack fooled it.",
-        "Native gradients are called masked when more than half of the input gradients are exactly zero, or when "
-        "attacks that do not use them are ahead by more than 5 points at some ε; the activation's name plays no part.",
+        "Native gradients are called masked when more than half of the input gradients are exactly zero, when more "
+        "than half contradict differences of the forward pass, or when attacks that do not use them are ahead by more "
+        "than 5 points at some ε; the activation's name plays no part.",
     ]
 
 

@@ -71,7 +71,7 @@ def build_page(run: Run, checks: Sequence[Check]) -> Page:
         raise ValueError(
             f"the run holds no valid measurement ({len(run.missing)} cells not finished); run the study first"
         )
-    seeds, masked, epsilons = per_seed(frame), masking(frame), tested_epsilons(frame)
+    seeds, masked, epsilons = per_seed(frame), masking(frame, ordered), tested_epsilons(frame)
     headline, precision = nearest_epsilon(epsilons, HEADLINE), nearest_epsilon(epsilons, PRECISION)
     found = answer(seeds, masked, scale=str(run.config.scale), headline=headline, missing=len(run.missing))
     results = summary_frame(seeds)

@@ -131,6 +131,17 @@ def zero_gradient_share(frame: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(share=rows["value"] == 0).groupby(KEYS)["share"].mean().reset_index()
 
 
+def contradicted_share(frame: pd.DataFrame) -> pd.DataFrame:
+    """Share of examples with finite outputs whose gradient does not fit the forward pass: KEYS, share.
+
+    Args:
+        frame: a study's frame, invalid rows included: these are the ones that count.
+    """
+    finite = frame.loc[(frame["quantity"] == "correct") & frame["valid"], [*KEYS, "example"]]
+    rows = frame[frame["quantity"] == "jacobian_norm"].merge(finite, on=[*KEYS, "example"])
+    return rows.assign(share=~rows["valid"].astype(bool)).groupby(KEYS)["share"].mean().reset_index()
+
+
 @dataclass(frozen=True)
 class Masking:
     """Whether native gradients tell the truth about one activation and architecture.
@@ -139,25 +150,34 @@ class Masking:
         zero_share: share of examples with a gradient of exactly zero, mean over seeds; NaN if not measured.
         lead: largest lead, over ε, of noise, surrogate or other attacks over native ones (mean over seeds).
         lead_epsilon: the ε of that lead.
+        contradicted: share of examples whose gradient does not fit the forward pass; NaN if not measured.
     """
 
     zero_share: float
     lead: float
     lead_epsilon: float
+    contradicted: float = math.nan
 
     @property
     def masked(self) -> bool:
-        """The rule: gradients mostly zero, or other attacks ahead by more than five points. Never by name."""
-        return self.zero_share > MASKED_SHARE or self.lead > MASKED_LEAD
+        """The rule: gradients mostly zero or mostly false, or other attacks ahead by over 5 points. Never by name."""
+        shares = (self.zero_share, self.contradicted)  # NaN, not measured, is never above
+        return any(share > MASKED_SHARE for share in shares) or self.lead > MASKED_LEAD
 
 
-def masking(frame: pd.DataFrame) -> dict[tuple[str, str], Masking]:
-    """The masking verdict of each (activation, architecture), from measurements only."""
+def masking(frame: pd.DataFrame, everything: pd.DataFrame | None = None) -> dict[tuple[str, str], Masking]:
+    """The masking verdict of each (activation, architecture), from measurements only.
+
+    Args:
+        frame: the valid rows.
+        everything: the invalid rows as well, which tell how many gradients are false.
+    """
     by = ["activation", "architecture"]
     rates = success_rates(frame)
     wide = rates.pivot_table(index=[*KEYS, "epsilon"], columns="family", values="success")
     found: dict[tuple[str, str], Masking] = {}
     shares = zero_gradient_share(frame).groupby(by)["share"].mean()
+    contradicted = contradicted_share(frame if everything is None else everything).groupby(by)["share"].mean()
     others = [name for name in ("noise", "surrogate", "other") if name in wide]
     leads: pd.DataFrame = pd.DataFrame()
     if "native" in wide and others:
@@ -172,5 +192,6 @@ def masking(frame: pd.DataFrame) -> dict[tuple[str, str], Masking]:
                 place = int(mine["lead"].to_numpy().argmax())
                 best, at = float(mine["lead"].iloc[place]), float(mine["epsilon"].iloc[place])
         share = float(shares.get((activation, architecture), math.nan))
-        found[activation, architecture] = Masking(share, best, at)
+        false = float(contradicted.get((activation, architecture), math.nan))
+        found[activation, architecture] = Masking(share, best, at, false)
     return found

@@ -5,11 +5,13 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
 from smoothness._state import thread_count
 from smoothness._version import __version__
@@ -19,9 +21,16 @@ from smoothness.attacks import FGSM, PGD, Attack, Noise
 from smoothness.data import Dataset, load_dataset
 from smoothness.measurement import Measurement
 from smoothness.models import build_model, build_record, weights_fingerprint
-from smoothness.study.config import ActivationLevel, AttackSettings, StudyConfig, settings_key
+from smoothness.study.config import (
+    ActivationLevel,
+    AttackSettings,
+    ConfigError,
+    KinkSettings,
+    StudyConfig,
+    settings_key,
+)
 from smoothness.threat import ThreatModel
-from smoothness.training import Recipe, accuracy, train
+from smoothness.training import Recipe, TrainingDivergedError, accuracy, train
 
 COLUMNS = (
     "study", "cell", "activation", "architecture", "seed", "example", "quantity",
@@ -76,6 +85,31 @@ def versions() -> dict[str, str]:
     }
 
 
+def rehearse(config: StudyConfig, source: Path) -> Dataset:
+    """Load the data, and make every model, analyzer and attack once, so that no training is spent in vain.
+
+    Raises:
+        ConfigError: settings that cannot be used together, with the file they come from.
+    """
+    try:
+        data = load_dataset(config.data.name, **config.data.options)
+        attacks = [_attack(s, ThreatModel(config.threat.norm, config.threat.epsilons[0]), 0) for s in config.attacks]
+        labels = [AttackSuccess(attack).label for attack in attacks]
+        repeated = sorted({label for label in labels if labels.count(label) > 1})
+        if repeated:
+            raise ValueError(
+                f"attacks lists {', '.join(repeated)} more than once; results are told apart by that name"
+            )
+        for cell in grid(config):
+            if cell.seed == config.factors.seed[0]:
+                model = _model(config, cell, data)
+                if config.kinks is not None and cell.architecture in config.kinks.architectures:
+                    _kinks(config.kinks, cell)(model, data.test.inputs[:1])
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{source}: {error}") from error
+    return data
+
+
 def compute_cell(config: StudyConfig, cell: Cell) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Train and measure; the rows and what is to be known about them."""
     with thread_count(config.threads):
@@ -84,19 +118,14 @@ def compute_cell(config: StudyConfig, cell: Cell) -> tuple[pd.DataFrame, dict[st
 
 def _compute(config: StudyConfig, cell: Cell) -> tuple[pd.DataFrame, dict[str, Any]]:
     data = load_dataset(config.data.name, **config.data.options)
-    model = build_model(
-        cell.architecture,
-        lambda: activation(cell.activation.name, **cell.activation.parameters),
-        seed=cell.seed,
-        input_shape=data.input_shape,
-        classes=len(data.classes),
-        gain=config.models.gain,
-        **getattr(config.models, cell.architecture),
-    )
+    model = _model(config, cell, data)
     built = build_record(model)
     initial = weights_fingerprint(model, built.gain)
     recipe = Recipe(**config.training.model_dump(), seed=cell.seed, threads=config.threads)
-    training = train(model, data, recipe)
+    try:
+        training = train(model, data, recipe)
+    except TrainingDivergedError as error:
+        raise TrainingDivergedError(f"{cell.label}: {error}") from None
     measurements = [
         Measurement("clean_accuracy", torch.tensor(accuracy(model, data.test)), unit="1", bound="exact"),
         *_measure(config, cell, model, data),
@@ -131,18 +160,30 @@ def _compute(config: StudyConfig, cell: Cell) -> tuple[pd.DataFrame, dict[str, A
     return rows[list(COLUMNS)], facts
 
 
-def _measure(config: StudyConfig, cell: Cell, model: torch.nn.Module, data: Dataset) -> Iterator[Measurement]:
+def _model(config: StudyConfig, cell: Cell, data: Dataset) -> nn.Sequential:
+    return build_model(
+        cell.architecture,
+        lambda: activation(cell.activation.name, **cell.activation.parameters),
+        seed=cell.seed,
+        input_shape=data.input_shape,
+        classes=len(data.classes),
+        gain=config.models.gain,
+        **getattr(config.models, cell.architecture),
+    )
+
+
+def _kinks(settings: KinkSettings, cell: Cell) -> GradientKinks:
+    return GradientKinks(segments=settings.segments, radius=settings.radius, seed=cell.seed, keep_table=False)
+
+
+def _measure(config: StudyConfig, cell: Cell, model: nn.Module, data: Dataset) -> Iterator[Measurement]:
     sample = data.test.balanced(min(config.data.examples, len(data.test)))
     x, y = sample.inputs, sample.labels
     yield from CleanPredictions()(model, x, y)
     if config.jacobian is not None:
         yield JacobianNorm(norm=config.jacobian.norm, of="margin")(model, x, y)
     if config.kinks is not None and cell.architecture in config.kinks.architectures:
-        kinks = GradientKinks(
-            segments=config.kinks.segments, radius=config.kinks.radius, seed=cell.seed, keep_table=False
-        )
-        few = config.kinks.examples
-        yield from kinks(model, x[:few], y[:few])
+        yield from _kinks(config.kinks, cell)(model, x[: config.kinks.examples])
     for epsilon in config.threat.epsilons:
         threat = ThreatModel(config.threat.norm, epsilon, bounds=data.bounds)
         for settings in config.attacks:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import tomllib
 from fractions import Fraction
 from pathlib import Path
@@ -16,7 +17,7 @@ from smoothness._norms import Norm
 from smoothness.activations import activation
 from smoothness.activations.surrogates import SHAPES
 from smoothness.data import list_datasets
-from smoothness.models import ARCHITECTURES
+from smoothness.models import ARCHITECTURES, architecture_options
 from smoothness.study.problems import readable_problems
 
 SCALES = ("quick", "full")
@@ -28,18 +29,37 @@ class ConfigError(ValueError):
 
 def _fraction(value: Any) -> Any:
     """Accept "8/255" beside 0.0314."""
-    if isinstance(value, str):
+    if isinstance(value, str) and value.count("/") < 2:
         above, _, below = value.partition("/")
         try:
             return float(Fraction(above.strip()) / Fraction(below.strip() or 1))
-        except (ValueError, ZeroDivisionError):
-            raise ValueError("expected a number or a fraction such as '8/255'") from None
+        except (ValueError, ZeroDivisionError, OverflowError):
+            pass
+    if not _is_number(value):
+        raise ValueError("expected a number or a fraction such as '8/255'")
     return value
 
 
+def _number(value: Any) -> Any:
+    if not _is_number(value):
+        raise ValueError("expected a number")
+    return value
+
+
+def _gain(value: Any) -> Any:
+    if not (value == "auto" or (_is_number(value) and 0 < value < math.inf)):
+        raise ValueError("expected 'auto' or a positive number")
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+Number = Annotated[float | int, BeforeValidator(_number)]
 Ratio = Annotated[float, BeforeValidator(_fraction), Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, strict=True)]
-Seed = Annotated[int, Field(ge=0, strict=True)]
+Seed = Annotated[int, Field(ge=0, lt=2**63, strict=True)]  # what torch's generators accept
 
 
 class _Settings(BaseModel):
@@ -50,8 +70,8 @@ class ActivationLevel(_Settings):
     """One level of the factor: a catalogue name with parameters, under a label."""
 
     name: str
-    label: str = ""
-    parameters: dict[str, float | int] = {}
+    label: Annotated[str, Field(max_length=60)] = ""
+    parameters: dict[str, Number] = {}
 
     @model_validator(mode="before")
     @classmethod
@@ -61,6 +81,8 @@ class ActivationLevel(_Settings):
     @model_validator(mode="after")
     def _known(self) -> ActivationLevel:
         activation(self.name, **self.parameters)
+        if self.label.strip() != self.label or not self.label.isprintable():
+            raise ValueError(f"label {self.label!r} must be printable text without spaces at its ends")
         if not self.label:
             values = ",".join(f"{key}={value:g}" for key, value in self.parameters.items())
             object.__setattr__(self, "label", f"{self.name}({values})" if values else self.name)
@@ -91,7 +113,7 @@ class DataSettings(_Settings):
 
     name: str
     examples: Count = 200
-    options: dict[str, float | int] = {}
+    options: dict[str, Number] = {}
 
     @model_validator(mode="after")
     def _known(self) -> DataSettings:
@@ -102,9 +124,16 @@ class DataSettings(_Settings):
 class ModelSettings(_Settings):
     """Sizes per architecture, and the gain on the initial weights."""
 
-    gain: Annotated[float, Field(gt=0)] | Literal["auto"] = 2**0.5
+    gain: Annotated[float | Literal["auto"], BeforeValidator(_gain)] = 2**0.5
     mlp: dict[str, Count] = {}
     cnn: dict[str, Count] = {}
+
+    @model_validator(mode="after")
+    def _known(self) -> ModelSettings:
+        for architecture in ARCHITECTURES:
+            for option in getattr(self, architecture):
+                check_choice(f"option of {architecture}", option, architecture_options(architecture))
+        return self
 
 
 class TrainingSettings(_Settings):
@@ -113,7 +142,7 @@ class TrainingSettings(_Settings):
     epochs: Count = 6
     batch_size: Count = 100
     learning_rates: Annotated[tuple[Ratio, ...], Field(min_length=1)] = (0.002,)
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-4
+    weight_decay: Annotated[Number, Field(ge=0, allow_inf_nan=False)] = 1e-4
     surrogate: str = "tanh"
     surrogate_width: Ratio = 0.25
 
@@ -128,6 +157,13 @@ class ThreatSettings(_Settings):
 
     norm: Norm = "linf"
     epsilons: Annotated[tuple[Ratio, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _distinct(self) -> ThreatSettings:
+        # Reports tell radii apart on a grid of 1e-9.
+        if len({round(epsilon, 9) for epsilon in self.epsilons}) < len(self.epsilons):
+            raise ValueError(f"epsilons lists a radius twice: {', '.join(f'{e:g}' for e in self.epsilons)}; drop one")
+        return self
 
 
 class NoiseSettings(_Settings):
@@ -171,7 +207,7 @@ class KinkSettings(_Settings):
     segments: Count = 8
     radius: Ratio = 0.5
     examples: Count = 50
-    architectures: tuple[str, ...] = ("mlp",)
+    architectures: Annotated[tuple[str, ...], Field(min_length=1)] = ("mlp",)
 
     @model_validator(mode="after")
     def _known(self) -> KinkSettings:
@@ -233,12 +269,14 @@ def load_config(path: Path, scale: str = "quick") -> StudyConfig:
     for name, overlay in overlays.items():
         if not isinstance(overlay, dict):
             raise ConfigError(f"{path}: {name}: must be a table of settings, got {overlay!r}")
+        if "scale" in raw or "scale" in overlay:
+            raise ConfigError(f"{path}: scale: not a setting; choose it when running the study (--scale {scale})")
     merged = _laid_over(raw, overlays[scale])
     try:
         return StudyConfig.model_validate({**merged, "scale": scale})
     except ValidationError as error:
-        lines = "\n".join(f"  {line}" for line in readable_problems(error, StudyConfig))
-        raise ConfigError(f"{path}: {error.error_count()} problem(s) at scale {scale!r}\n{lines}") from None
+        lines = [f"  {line}" for line in readable_problems(error, StudyConfig)]
+        raise ConfigError("\n".join([f"{path}: {len(lines)} problem(s) at scale {scale!r}", *lines])) from None
 
 
 def _laid_over(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:

@@ -9,10 +9,17 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+_TABLE, _LIST = "a table of settings, such as [name] or {key = value}", "a list, such as [1, 2]"
+_SHAPES = {
+    "model_type": _TABLE, "model_attributes_type": _TABLE, "dict_type": _TABLE, "tuple_type": _LIST,
+    "string_type": "text in quotes",
+}  # fmt: skip
+
 
 def readable_problems(error: ValidationError, schema: type[BaseModel]) -> Iterator[str]:
     """One line per problem: "training.epoch: unknown key; did you mean 'epochs'?"."""
-    for problem in error.errors(include_url=False):
+    problems = error.errors(include_url=False)
+    for problem in problems:
         location = problem["loc"]
         key = _dotted(location)
         if problem["type"] == "extra_forbidden":
@@ -22,6 +29,19 @@ def readable_problems(error: ValidationError, schema: type[BaseModel]) -> Iterat
             yield f"{key}: unknown key; {hint}"
         elif problem["type"] == "missing":
             yield f"{key}: missing; add it"
+        elif problem["type"] == "union_tag_not_found":
+            yield f"{key}.kind: missing; add it"
+        elif problem["type"] == "union_tag_invalid":
+            tags = [tag.strip(" '") for tag in problem["ctx"]["expected_tags"].split(",")]
+            near = difflib.get_close_matches(str(problem["ctx"]["tag"]), tags, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"it must be one of {', '.join(tags)}"
+            yield f"{key}.kind: unknown kind {problem['ctx']['tag']!r}; {hint}"
+        elif problem["type"] == "too_short":
+            # Entries that failed are missing from the list, too: their own lines say why.
+            if not any(other["loc"][: len(location)] == location != other["loc"] for other in problems):
+                yield f"{key}: must not be empty; give at least one entry"
+        elif problem["type"] in _SHAPES:
+            yield f"{key}: must be {_SHAPES[problem['type']]}{_got(problem['input'])}"
         else:
             message = problem["msg"].removeprefix("Value error, ")
             yield f"{key}: {message[0].lower()}{message[1:]}{_got(problem['input'])}"

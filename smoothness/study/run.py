@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +16,18 @@ from typing import Any
 import pandas as pd
 
 from smoothness.consistency import check_frame, check_twins, require
-from smoothness.data import load_dataset
-from smoothness.study.cells import COLUMNS, Cell, cell_key, compute_cell, grid, versions
+from smoothness.study.cells import COLUMNS, Cell, cell_key, compute_cell, grid, rehearse, versions
 from smoothness.study.config import StudyConfig, load_config
 from smoothness.study.shipped import find_study
-from smoothness.study.store import StoreError, read_note, read_rows, remove_leftovers, write_cell, write_whole
+from smoothness.study.store import (
+    StoreError,
+    is_whole,
+    read_note,
+    read_rows,
+    remove_leftovers,
+    write_cell,
+    write_whole,
+)
 
 SCHEMA = 1
 _MANIFEST = "study.json"
@@ -54,6 +64,7 @@ def run_study(
 ) -> Run:
     """Compute every cell that `out` does not hold yet, then check the invariants.
 
+    Models, analyzers and attacks are made once before anything is trained: what does not fit is refused then.
     A cell is one Parquet file, renamed into place when complete: a run that was interrupted at any
     moment continues where it stopped and ends with the same frame.
 
@@ -72,17 +83,13 @@ def run_study(
     path = find_study(str(study))
     config = load_config(path, scale)
     folder = Path(out)
-    data = load_dataset(config.data.name, **config.data.options)
+    data = rehearse(config, path)
     work = {_file_name(cell, key): (cell, key) for cell in grid(config) for key in [cell_key(config, cell, data)]}
     _claim(folder, config, path.name if str(study).endswith(".toml") else str(study), work)
     cells = folder / "cells"
     remove_leftovers(folder)
     remove_leftovers(cells)
-    todo = {}
-    for name, (cell, key) in work.items():
-        note = read_note(cells / name)
-        if note is None or note["key"] != key:
-            todo[name] = (cell, key)
+    todo = {name: (cell, key) for name, (cell, key) in work.items() if not is_whole(cells / name, key)}
     done = len(work) - len(todo)
     for finished in _compute_all(config, todo, cells, workers):
         done += 1
@@ -128,10 +135,11 @@ def _compute_all(config: StudyConfig, todo: dict[str, tuple[Cell, str]], cells: 
         return
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     with ProcessPoolExecutor(min(workers, len(todo)), mp_context=context) as pool:
-        jobs = {
-            pool.submit(_compute_and_store, config, cell, cells / name, key): cell
-            for name, (cell, key) in todo.items()
-        }
+        with _no_interrupts():  # inherited by the workers: an interrupt lets them finish the cell at hand
+            jobs = {
+                pool.submit(_compute_and_store, config, cell, cells / name, key): cell
+                for name, (cell, key) in todo.items()
+            }
         try:
             for job in as_completed(jobs):
                 job.result()
@@ -140,13 +148,26 @@ def _compute_all(config: StudyConfig, todo: dict[str, tuple[Cell, str]], cells: 
             pool.shutdown(cancel_futures=True)
 
 
+@contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Ignore the interrupt key; other threads than the main one cannot, and leave it as it is."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _compute_and_store(config: StudyConfig, cell: Cell, path: Path, key: str) -> None:
     rows, facts = compute_cell(config, cell)
     write_cell(path, key, rows, facts)
 
 
 def _file_name(cell: Cell, key: str) -> str:
-    label = "".join(c if c.isalnum() or c in "-_" else "-" for c in cell.label)
+    label = "".join(c if (c.isascii() and c.isalnum()) or c in "-_" else "-" for c in cell.label)
     return f"{label}-{key}.parquet"
 
 

@@ -52,7 +52,7 @@ def write_cell(path: Path, key: str, rows: pd.DataFrame, facts: dict[str, Any]) 
     table = pa.Table.from_pandas(rows, preserve_index=False)
     note = json.dumps({"key": key, "facts": facts}, sort_keys=True).encode()
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), _KEY: note})
-    write_whole(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+    write_whole(path, lambda temporary: pq.write_table(table, temporary, compression="zstd", write_page_checksum=True))
 
 
 def read_note(path: Path) -> dict[str, Any] | None:
@@ -60,18 +60,38 @@ def read_note(path: Path) -> dict[str, Any] | None:
     try:
         metadata = pq.read_metadata(path).metadata or {}
         note: dict[str, Any] = json.loads(metadata[_KEY])
-    except (FileNotFoundError, pa.ArrowInvalid, KeyError, ValueError):
+    except (FileNotFoundError, pa.ArrowException, KeyError, ValueError):
         return None
+    except OSError as error:
+        if error.errno is None:  # a footer that Arrow cannot decode
+            return None
+        raise StoreError(f"{path} cannot be read ({error.strerror})") from error
     return note
 
 
 def read_rows(path: Path) -> pd.DataFrame:
-    """Rows of a stored cell."""
+    """Rows of a stored cell, their checksums compared.
+
+    Raises:
+        StoreError: the file is damaged.
+    """
     try:
-        rows: pd.DataFrame = pq.read_table(path).to_pandas()
-    except (pa.ArrowInvalid, OSError) as error:
-        raise StoreError(f"{path.name} is damaged ({error}); delete it and run the study again") from error
+        rows: pd.DataFrame = pq.read_table(path, page_checksum_verification=True).to_pandas()
+    except (pa.ArrowException, OSError) as error:
+        raise StoreError(f"{path.name} is damaged ({error}); run the study again to redo it") from error
     return rows
+
+
+def is_whole(path: Path, key: str) -> bool:
+    """Whether the cell of this key is stored, undamaged."""
+    note = read_note(path)
+    if note is None or note["key"] != key:
+        return False
+    try:
+        read_rows(path)
+    except StoreError:
+        return False
+    return True
 
 
 def remove_leftovers(folder: Path) -> None:

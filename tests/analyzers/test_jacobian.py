@@ -116,6 +116,41 @@ def test_a_step_without_a_graph_counts_as_zero():
     assert found.valid.all()
 
 
+def test_a_step_close_by_is_no_lie_and_a_break_at_the_input_is_named():
+    step = build_model("mlp", "step", input_shape=(2,), classes=2, width=1, depth=1)
+    for name, value in {"weight": [[1.0, 0.0]], "bias": [-0.5]}.items():
+        getattr(step.linear1, name).data.copy_(torch.tensor(value))
+    # The step stands at 0.5. At a distance of 1e-7, the first differences reach across it, smaller ones do not.
+    x = torch.tensor([[0.3, 0.0], [0.5 - 1e-7, 0.0], [0.5, 0.0]])
+    found = JacobianNorm()(step, x)
+    assert found.values.tolist() == [0.0, 0.0, 0.0]
+    assert found.valid.tolist() == [True, True, False]
+    assert "a kink or a jump at the input" in found.details["reason"][2]
+    lies = JacobianNorm()(nn.Sequential(step.linear1, Foreign(StraightThrough.apply)), x)
+    assert not lies.valid.any()
+    assert "straight-through" in lies.details["reason"][0]
+    kink = JacobianNorm()(build_model("mlp", "relu", input_shape=(3,), classes=2), torch.zeros(1, 3))
+    assert "a kink or a jump at the input" in kink.details["reason"][0]
+
+
+def test_a_model_that_converts_its_inputs_is_compared_in_its_own_precision():
+    class Single(nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.model = model
+
+        def forward(self, x):
+            return self.model(x.float())
+
+    x = torch.rand(6, 5)
+    for activation in ("tanh", "step"):
+        model = build_model("mlp", activation, input_shape=(5,), classes=3)
+        found = JacobianNorm()(Single(model), x)
+        assert found.valid.all(), found.details["reason"]
+        assert torch.equal(found.values, JacobianNorm()(model, x).values)
+    assert not JacobianNorm()(Single(_foreign(StraightThrough.apply)), torch.rand(6, 8)).valid.any()
+
+
 def test_batches_modes_and_state():
     model = build_model("cnn", "gelu", input_shape=(1, 8, 8), classes=3).train()
     model.append(nn.Dropout(0.5))
@@ -145,10 +180,22 @@ def test_any_floating_output_is_flattened():
 
 
 def test_nan_outputs_are_invalid():
-    model = Foreign(lambda x: torch.where(x[:, :1] > 0, x * math.nan, x))
-    found = JacobianNorm()(model, torch.tensor([[1.0, 1.0], [-1.0, 1.0]]))
+    x = torch.tensor([[1.0, 1.0], [-1.0, 1.0]])
+    found = JacobianNorm()(Foreign(lambda x: x + torch.where(x[:, :1] > 0, math.nan, 0.0)), x)
     assert found.valid.tolist() == [False, True]
     assert found.details["reason"][0] == "the model's output is NaN or infinite"
+    # The branch not taken gives 0 · NaN on the way back: a finite output with a NaN gradient.
+    found = JacobianNorm()(Foreign(lambda x: torch.where(x[:, :1] > 0, x * math.nan, x)), x)
+    assert found.valid.tolist() == [False, False]
+    assert "the Jacobian norm is NaN or infinite" in found.details["reason"][1]
+
+
+def test_an_overflowing_norm_is_invalid():
+    model = Foreign(lambda x: x * 1e30)
+    found = JacobianNorm(of="margin")(model, torch.rand(2, 3))
+    assert not found.valid.any()
+    assert "the Jacobian norm is NaN or infinite" in found.details["reason"][0]
+    assert JacobianNorm(of="margin")(model, torch.rand(2, 3, dtype=torch.float64)).valid.all()
 
 
 def test_bad_arguments():
@@ -160,6 +207,7 @@ def test_bad_arguments():
         (torch.zeros(2, 3, dtype=torch.float16), TypeError, "use inputs.float"),
         (torch.zeros(3), ValueError, "need a batch axis"),
         ([[1.0]], TypeError, "must be a torch.Tensor"),
+        (torch.zeros(2, 3, dtype=torch.float64), TypeError, "weights are float32 and the inputs float64"),
     ]:
         with pytest.raises(error, match=message):
             JacobianNorm()(model, inputs)
@@ -169,5 +217,11 @@ def test_bad_arguments():
         JacobianNorm(of="margins")
     with pytest.raises(ValueError, match=r"below the model's 2 classes.*rows 1 \(largest 2\)"):
         JacobianNorm(of="margin")(model, torch.zeros(2, 3), torch.tensor([0, 2]))
+    with pytest.raises(TypeError, match=r"model must be an nn\.Module, got function"):
+        JacobianNorm()(lambda x: x, torch.zeros(2, 3))
+    with pytest.raises(ValueError, match=r"one row of outputs per input, got shape \(2, 0\)"):
+        JacobianNorm()(Foreign(lambda x: x[:, :0]), torch.zeros(2, 3))
+    with pytest.raises(TypeError, match="must return a tensor"):
+        JacobianNorm()(Foreign(lambda x: (x, x)), torch.zeros(2, 3))
     with pytest.raises(ValueError, match="at least 2 classes"):
         JacobianNorm(of="margin")(nn.Linear(3, 1), torch.zeros(2, 3))

@@ -60,3 +60,56 @@ def test_every_random_start_of_a_constant_model_is_refused_as_success(norm):
     result = PGD(ThreatModel(norm, 10.0))(model, x, torch.zeros(6, dtype=torch.long))
     assert result.status == ("survived",) * 6
     assert torch.equal(result.inputs, x)
+
+
+class Scaled(torch.nn.Module):
+    def __init__(self, model, factor):
+        super().__init__()
+        self.model, self.factor = model, factor
+
+    def forward(self, x):
+        return self.model(x) * self.factor
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("factor", [1e-25, 1e30])
+def test_the_scale_of_the_logits_does_not_stall_the_attack(norm, factor):
+    model = build_model("mlp", "relu", seed=0, input_shape=(6,), classes=3, width=24)
+    x = torch.rand(30, 6, generator=torch.Generator().manual_seed(0))
+    y = model(x).argmax(dim=1)
+    attack = PGD(ThreatModel(norm, {"linf": 0.1, "l2": 0.2, "l1": 0.4}[norm]), loss="margin")
+    plain, scaled = attack(model, x, y), attack(Scaled(model, factor), x, y)
+    assert scaled.status == plain.status
+    assert set(plain.status) == {"fooled", "survived"}
+
+
+def test_l1_steps_leave_coordinates_at_the_bounds_alone():
+    model = torch.nn.Linear(2, 2)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[0.0, 0.0], [3.0, 2.0]]))
+        model.bias.copy_(torch.tensor([4.2, 0.0]))
+    # Margin 0.2. The steepest coordinate stands at its bound; the other needs 0.1 of the 0.2 allowed.
+    x, y = torch.tensor([[1.0, 0.5]]), torch.tensor([0])
+    assert PGD(ThreatModel("l1", 0.2), random_start=False)(model, x, y).status == ("fooled",)
+
+
+@pytest.mark.parametrize("attack", [PGD, FGSM, Noise])
+def test_an_example_on_the_boundary_is_attacked(attack):
+    model = torch.nn.Linear(1, 2)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[1.0], [0.0]]))
+        model.bias.copy_(torch.tensor([0.0, 0.5]))
+    # Both logits are 0.5: the first class is predicted, with margin 0.
+    assert attack(ThreatModel("linf", 0.1))(model, torch.tensor([[0.5]]), torch.tensor([0])).status == ("fooled",)
+
+
+def test_fooled_beats_a_failure_met_on_the_way():
+    class FailsAbove(torch.nn.Module):
+        def forward(self, x):
+            return torch.cat([x - 0.48, 0.48 - x], dim=1) + torch.where(x > 0.55, torch.nan, 0.0)
+
+    x, y = torch.tensor([[0.5], [0.5]]), torch.tensor([0, 0])
+    wide, narrow = (Noise(ThreatModel("linf", e), drop_fooled=False)(FailsAbove(), x, y) for e in (0.1, 0.01))
+    assert wide.status == ("fooled", "fooled")
+    assert wide.success.all()
+    assert narrow.status == ("survived", "survived")

@@ -117,7 +117,7 @@ def test_nearest_epsilon() -> None:
     assert nearest_epsilon([], 8 / 255) is None
 
 
-@settings(max_examples=15)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(st.lists(st.booleans(), min_size=6, max_size=6), min_size=6, max_size=6))
 def test_union_is_monotone_and_bounds_every_attack(success: list[list[bool]]) -> None:
     rows = Rows()
@@ -131,3 +131,19 @@ def test_union_is_monotone_and_bounds_every_attack(success: list[list[bool]]) ->
     assert (wide["union"] >= wide[["noise", "native", "surrogate"]].max(axis=1)).all()
     robust = robust_curves(rows.frame()).set_index("epsilon")["robust_accuracy"]
     np.testing.assert_allclose(robust.loc[wide.index], 5 / 6 * (1 - wide["union"]))
+
+
+@pytest.mark.parametrize(("false", "masked"), [(1, False), (2, False), (3, True)])
+def test_gradients_that_contradict_the_forward_pass_are_masked(false: int, masked: bool) -> None:
+    """A wrapper that cuts or turns the gradient: its Jacobian rows are invalid, and must not drop out of sight."""
+    rows = Rows()
+    rows.add("relu", "mlp", 0, "correct", [1, 1, 1, 1, 1])
+    rows.add("relu", "mlp", 0, "jacobian_norm", [0.5, 0.5, 0.5, 0.5, 0.5])
+    add_attack(rows, "pgd-ce", {E8: [0, 0, 0, 0, 0]})
+    everything = rows.frame()
+    everything.loc[(everything["quantity"] == "jacobian_norm") & (everything["example"] < false), "valid"] = False
+    # The last example's outputs are not finite: that says nothing of its gradient.
+    everything.loc[everything["example"] == 4, "valid"] = False
+    verdict = masking(everything[everything["valid"]], everything)["relu", "mlp"]
+    assert verdict.contradicted == false / 4
+    assert verdict.masked is masked

@@ -56,6 +56,22 @@ MISTAKES = [
     ("[training]", "[training", "not valid TOML"),
     ("[full]", "full = 3", "must be a table"),
     ('name = "tiny"', 'name = "../x"', "name: string should match pattern"),
+    ("8/255", "1/2/3", "expected a number or a fraction"),
+    ("8/255", "1e400", "expected a number or a fraction"),
+    ("0.1]", "true]", "threat.epsilons[1]: expected a number or a fraction"),
+    ("0.1]", '"16/510"]', "threat: epsilons lists a radius twice"),
+    ("epochs = 1", "learning_rates = []", "training.learning_rates: must not be empty"),
+    ("epochs = 1", "weight_decay = true", "training.weight_decay: expected a number (got True)"),
+    ("[models]", "[models]\ngain = inf", "models.gain: expected 'auto' or a positive number (got inf)"),
+    ("mlp = {width", "mlp = {wdth", "unknown option of mlp 'wdth'; did you mean 'width'"),
+    ("seed = [0, 1]", "seed = [9223372036854775808]", "factors.seed[0]: input should be less than"),
+    ("beta = 4.0", 'beta = "4"', "parameters.beta: expected a number (got '4')"),
+    ('"relu", "step"', '{name = "relu", label = "a\\u0000b"}', "must be printable text"),
+    ('kind = "fgsm"', 'kind = "nois"', "attacks[1].kind: unknown kind 'nois'; did you mean 'noise'?"),
+    ('kind = "fgsm"', "kind = 3", "attacks[1].kind: unknown kind '3'; it must be one of noise, fgsm, pgd"),
+    ('kind = "fgsm"', 'loss = "ce"', "attacks[1].kind: missing; add it"),
+    ('title = "Tiny"', "title = 3", "title: must be text in quotes (got 3)"),
+    ('title = "Tiny"', 'title = "Tiny"\nscale = "full"', "scale: not a setting"),
 ]
 
 
@@ -70,6 +86,21 @@ def test_every_mistake_names_file_key_and_remedy(tiny, right, wrong, message):
         load_config(tiny)
     assert str(tiny) in str(caught.value)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("table", ["factors", "data", "models", "training", "threat", "jacobian", "kinks"])
+@pytest.mark.parametrize("value", ['"x"', "3", "true", "[]", "[[1]]", "nan", "1979-05-27"])
+def test_something_else_in_the_place_of_a_table(tiny, table, value):
+    others = TINY.replace(f"[{table}]", "[unused]")
+    tiny.write_text(f"{table} = {value}\n{others}")
+    with pytest.raises(ConfigError, match=rf"{table}: must be a table of settings"):
+        load_config(tiny)
+
+
+def test_a_problem_inside_a_list_is_told_once(tiny):
+    tiny.write_text(TINY.replace("seed = [0, 1]", "seed = [true]"))
+    with pytest.raises(ConfigError, match=r"1 problem\(s\).*\n  factors.seed\[0\]: input should be a valid integer"):
+        load_config(tiny)
 
 
 def test_all_problems_at_once(tiny):

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,11 +11,13 @@ import time
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from smoothness.consistency import ConsistencyError, check_frame, check_twins, require
-from smoothness.study import StoreError, load_frame, load_run, run_study
+from smoothness.study import ConfigError, StoreError, load_frame, load_run, run_study
 from smoothness.study.cells import COLUMNS
+from smoothness.training import TrainingDivergedError
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +73,96 @@ def test_finished_cells_are_skipped_and_damaged_ones_redone(finished, tmp_path):
     assert seen == [(11, 12), (12, 12)]
     pd.testing.assert_frame_equal(run.frame, resumed.frame, check_exact=True)
     assert sorted(p.name for p in (folder / "cells").iterdir()) == names
+
+
+def _flip(path, place):
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("place", [-1, -8, -12, -20, -200])
+def test_a_damaged_footer_counts_as_missing(finished, tmp_path, place):
+    _, first, _ = finished
+    folder = tmp_path / "copy"
+    shutil.copytree(first, folder)
+    victim = sorted((folder / "cells").iterdir())[0]
+    _flip(victim, place)
+    assert len(load_run(folder).missing) <= 1  # no traceback
+    victim.write_bytes(victim.read_bytes()[:200] + b"\xff" * 500 + victim.read_bytes()[-8:])
+    assert len(load_run(folder).missing) == 1
+
+
+def test_a_damaged_byte_in_the_rows_is_noticed(finished, tmp_path):
+    path, first, run = finished
+    folder = tmp_path / "copy"
+    shutil.copytree(first, folder)
+    victim = sorted((folder / "cells").iterdir())[0]
+    chunks = pq.read_metadata(victim).row_group(0)
+    column = next(c for c in map(chunks.column, range(chunks.num_columns)) if c.path_in_schema == "value")
+    _flip(victim, column.data_page_offset + column.total_compressed_size // 2)
+    with pytest.raises(StoreError, match=r"is damaged .* run the study again to redo it"):
+        load_run(folder)
+    seen = []
+    again = run_study(path, folder, progress=lambda done, total, label: seen.append(done))
+    assert seen == [12]
+    pd.testing.assert_frame_equal(run.frame, again.frame, check_exact=True)
+
+
+UNFIT = [
+    ("examples = 12", "examples = 12\noptions = {size = 3}", "data set 'digits' has no option 'size'"),
+    ('kind = "fgsm"', 'kind = "noise"', "attacks lists noise-corner more than once"),
+    ('norm = "linf"', 'norm = "l2"', "kind='corner' needs norm 'linf'"),
+    ("segments = 2", 'segments = 2\narchitectures = ["cnn"]', r"module 'conv1' \(Conv2d\) cannot be read"),
+    ('"digits"', '"gaussians"', "cnn needs input_shape"),
+]
+
+
+@pytest.mark.parametrize(("right", "wrong", "message"), UNFIT)
+def test_settings_that_do_not_fit_are_refused_before_any_training(tiny, tmp_path, monkeypatch, right, wrong, message):
+    monkeypatch.setattr("smoothness.study.cells.train", lambda *_: pytest.fail("trained"))
+    text = tiny.read_text()
+    assert right in text
+    tiny.write_text(text.replace(right, wrong, 1))
+    with pytest.raises(ConfigError, match=rf"tiny\.toml: .*{message}"):
+        run_study(tiny, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_diverging_cell_is_named(tiny, tmp_path):
+    tiny.write_text(tiny.read_text().replace("epochs = 1", "learning_rates = [1e30]"))
+    with pytest.raises(TrainingDivergedError, match="mlp/relu/0: the training loss became"):
+        run_study(tiny, tmp_path / "out")
+
+
+def test_hostile_labels_stay_inside_the_run_folder(tiny, tmp_path):
+    labels = ["<script>alert(1)</script>", "=cmd()", "../../x", "\u00e9" * 60]
+    levels = ", ".join(f'{{name = "relu", label = "{label}"}}' for label in labels)
+    text = tiny.read_text().replace('["mlp", "cnn"]', '["mlp"]').replace("[0, 1]", "[0]")
+    tiny.write_text(text.replace('"relu", "step"', levels))
+    run = run_study(tiny, tmp_path / "out")
+    assert set(labels) < set(run.frame["activation"])
+    names = [path.name for path in (tmp_path / "out" / "cells").iterdir()]
+    assert len(names) == 5
+    assert all(re.fullmatch(r"[\w-]+\.parquet", name, flags=re.ASCII) for name in names)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_interrupt_says_how_to_go_on(finished, tmp_path, workers):
+    path, _, run = finished
+    folder = tmp_path / "interrupted"
+    command = [sys.executable, "-m", "smoothness", "run", str(path), "--out", str(folder), "--workers", str(workers)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    first = process.stderr.readline()
+    os.killpg(process.pid, signal.SIGINT)
+    rest = process.communicate(timeout=60)[1]
+    assert first.startswith("[1/12]")
+    assert process.returncode == 130
+    assert "Interrupted; finished cells are kept. Run the same command again to continue." in rest
+    assert "Traceback" not in rest
+    assert load_run(folder).missing
+    pd.testing.assert_frame_equal(run.frame, run_study(path, folder).frame, check_exact=True)
 
 
 @pytest.mark.slow
