@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         activation,
         activation_facts,
         list_activations,
+        mollify,
         surrogate_gradient,
         swap_activations,
     )
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from smoothness.study import Run, list_studies, load_frame, load_run, run_study
     from smoothness.threat import ThreatModel
     from smoothness.training import Recipe, TrainingResult, train
+    from smoothness.wrapping import wrap
 
 _HOMES = {
     "Activation": "activations",
@@ -76,10 +78,12 @@ _HOMES = {
     "load_dataset": "data",
     "load_frame": "study",
     "load_run": "study",
+    "mollify": "activations",
     "run_study": "study",
     "surrogate_gradient": "activations",
     "swap_activations": "activations",
     "train": "training",
+    "wrap": "wrapping",
     "write_report": "report",
 }
 
@@ -117,10 +121,12 @@ __all__ = [
     "load_dataset",
     "load_frame",
     "load_run",
+    "mollify",
     "run_study",
     "surrogate_gradient",
     "swap_activations",
     "train",
+    "wrap",
     "write_report",
 ]
 

@@ -3,8 +3,10 @@
 from smoothness.activations.base import Activation
 from smoothness.activations.catalogue import activation, activation_facts, is_activation, list_activations
 from smoothness.activations.facts import ActivationFacts, Breakpoint
+from smoothness.activations.mollify import mollify
 from smoothness.activations.surrogates import surrogate_gradient
-from smoothness.activations.swapping import SwapReport, swap_activations
+from smoothness.activations.swap_report import SwapReport
+from smoothness.activations.swapping import swap_activations
 
 __all__ = [
     "Activation",
@@ -15,6 +17,7 @@ __all__ = [
     "activation_facts",
     "is_activation",
     "list_activations",
+    "mollify",
     "surrogate_gradient",
     "swap_activations",
 ]

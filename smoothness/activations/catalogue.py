@@ -10,20 +10,29 @@ from torch import nn
 from smoothness._checks import check_choice
 from smoothness.activations.base import Activation
 from smoothness.activations.facts import ActivationFacts
-from smoothness.activations.piecewise import LeakyReLU, ReLU, Staircase, Step
+from smoothness.activations.piecewise import HardSigmoid, HardSwish, HardTanh, LeakyReLU, ReLU, ReLU6, Tent
 from smoothness.activations.smooth import ELU, GELU, Sigmoid, SiLU, Softplus, Tanh
+from smoothness.activations.stepped import JumpReLU, QuantisedReLU, Sign, Staircase, Step
 
 ACTIVATIONS: dict[str, type[Activation]] = {
     "elu": ELU,
     "gelu": GELU,
+    "hardsigmoid": HardSigmoid,
+    "hardswish": HardSwish,
+    "hardtanh": HardTanh,
+    "jump_relu": JumpReLU,
     "leaky_relu": LeakyReLU,
+    "quantised_relu": QuantisedReLU,
     "relu": ReLU,
+    "relu6": ReLU6,
     "sigmoid": Sigmoid,
+    "sign": Sign,
     "silu": SiLU,
     "softplus": Softplus,
     "staircase": Staircase,
     "step": Step,
     "tanh": Tanh,
+    "tent": Tent,
 }
 
 
@@ -31,7 +40,7 @@ def list_activations() -> list[str]:
     """Names that `activation` knows.
 
     >>> list_activations()[:3]
-    ['elu', 'gelu', 'leaky_relu']
+    ['elu', 'gelu', 'hardsigmoid']
     """
     return sorted(ACTIVATIONS)
 
@@ -77,7 +86,7 @@ def activation_facts(which: str | nn.Module) -> ActivationFacts:
         return activation(which).facts()
     if isinstance(which, Activation):
         return which.facts()
-    own = _own_counterpart(which)
+    own = own_counterpart(which)
     if own is None:
         raise TypeError(
             f"no facts are known for {type(which).__name__}; "
@@ -86,7 +95,8 @@ def activation_facts(which: str | nn.Module) -> ActivationFacts:
     return own.facts()
 
 
-def _own_counterpart(module: nn.Module) -> Activation | None:
+def own_counterpart(module: nn.Module) -> Activation | None:
+    """Our activation that computes exactly what a torch.nn module does; None when there is none."""
     name = _TORCH_NAMES.get(type(module))
     if name is None or (isinstance(module, nn.GELU) and module.approximate != "none"):
         return None
@@ -94,6 +104,10 @@ def _own_counterpart(module: nn.Module) -> Activation | None:
         return activation(name, negative_slope=module.negative_slope)
     if isinstance(module, nn.ELU):
         return activation(name, alpha=module.alpha)
+    if type(module) is nn.Hardtanh:  # ReLU6 is a subclass
+        return activation(name, min_val=module.min_val, max_val=module.max_val)
+    if isinstance(module, nn.Threshold):
+        return activation(name, height=module.threshold) if module.value == 0 and module.threshold >= 0 else None
     return activation(name)
 
 
@@ -101,16 +115,21 @@ def _own_counterpart(module: nn.Module) -> Activation | None:
 _TORCH_NAMES: dict[type[nn.Module], str] = {
     nn.ELU: "elu",
     nn.GELU: "gelu",
+    nn.Hardsigmoid: "hardsigmoid",
+    nn.Hardswish: "hardswish",
+    nn.Hardtanh: "hardtanh",
     nn.LeakyReLU: "leaky_relu",
     nn.ReLU: "relu",
+    nn.ReLU6: "relu6",
     nn.SiLU: "silu",
     nn.Sigmoid: "sigmoid",
     nn.Tanh: "tanh",
+    nn.Threshold: "jump_relu",
 }
 # torch.nn modules that are activations too: swapped, but without facts as yet.
 _TORCH_OTHERS: frozenset[type[nn.Module]] = frozenset(
     {
-        nn.CELU, nn.Hardshrink, nn.Hardsigmoid, nn.Hardswish, nn.Hardtanh, nn.LogSigmoid, nn.Mish, nn.PReLU,
-        nn.ReLU6, nn.RReLU, nn.SELU, nn.Softplus, nn.Softshrink, nn.Softsign, nn.Tanhshrink, nn.Threshold,
+        nn.CELU, nn.Hardshrink, nn.LogSigmoid, nn.Mish, nn.PReLU, nn.RReLU, nn.SELU, nn.Softplus, nn.Softshrink,
+        nn.Softsign, nn.Tanhshrink,
     }
 )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
@@ -11,6 +11,8 @@ from itertools import pairwise
 import numpy as np
 import torch
 from torch import Tensor
+
+from smoothness.activations import _polynomials as polynomials
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,24 @@ class ActivationFacts:
         padded = [(*piece, 0.0, 0.0) for piece in pieces]
         return tuple((piece[1], piece[0]) for piece in padded)
 
+    def value_range(self, lower: Tensor | float, upper: Tensor | float) -> tuple[Tensor, Tensor]:
+        """Enclose φ on [lower, upper], elementwise: see `smoothness.activations.intervals.value_range`."""
+        from smoothness.activations.intervals import value_range  # that module imports this one
+
+        return value_range(self, lower, upper)
+
+    def slope_range(self, lower: Tensor | float, upper: Tensor | float) -> tuple[Tensor, Tensor]:
+        """Enclose the slopes between any two points of [lower, upper]: see `intervals.slope_range`."""
+        from smoothness.activations.intervals import slope_range
+
+        return slope_range(self, lower, upper)
+
+    def secant_range(self, at: Tensor | float, lower: Tensor | float, upper: Tensor | float) -> tuple[Tensor, Tensor]:
+        """Enclose the slopes from `at` to any other point of [lower, upper]: see `intervals.secant_range`."""
+        from smoothness.activations.intervals import secant_range
+
+        return secant_range(self, at, lower, upper)
+
 
 def smooth_facts(
     name: str,
@@ -97,7 +117,8 @@ def smooth_facts(
 ) -> ActivationFacts:
     """Facts of a continuous φ from its closed-form extremes; moments by quadrature to about 1e-13."""
     function = getattr(function, "forward", function)  # past the hooks of an open surrogate gradient
-    mean, second, slope_second = _normal_moments(function, [b.position for b in breakpoints])
+    derivative = partial(autograd_slope, function)
+    mean, second, slope_second = normal_moments(function, derivative, [b.position for b in breakpoints])
     return ActivationFacts(
         name=name,
         smoothness_class=min((b.order for b in breakpoints), default=math.inf),
@@ -116,7 +137,7 @@ def smooth_facts(
         value_turns=value_turns,
         slope_turns=slope_turns,
         function=function,
-        derivative=partial(autograd_slope, function),
+        derivative=derivative,
     )
 
 
@@ -130,43 +151,73 @@ def piecewise_affine_facts(
     >>> piecewise_affine_facts("relu", (0.0,), ((0.0, 0.0), (1.0, 0.0))).breakpoints
     (Breakpoint(position=0.0, order=0, jump=1.0),)
     """
+    return piecewise_polynomial_facts(name, positions, tuple((intercept, slope) for slope, intercept in pieces))
+
+
+def piecewise_polynomial_facts(
+    name: str, positions: tuple[float, ...], pieces: tuple[tuple[float, ...], ...]
+) -> ActivationFacts:
+    """Facts of a piecewise polynomial φ, all in closed form.
+
+    `pieces[i]` holds the coefficients (c0, c1, c2, ...) between `positions[i - 1]` and `positions[i]`;
+    a position where nothing jumps is dropped.
+
+    Raises:
+        ValueError: positions that do not ascend, or a number of pieces that does not fit them.
+
+    >>> piecewise_polynomial_facts("square", (0.0,), ((0.0,), (0.0, 0.0, 1.0))).breakpoints
+    (Breakpoint(position=0.0, order=1, jump=2.0),)
+    """
     if len(pieces) != len(positions) + 1:
         raise ValueError(f"{len(positions)} breakpoints need {len(positions) + 1} pieces, got {len(pieces)}")
-    breakpoints = []
-    for position, (a, b), (c, d) in zip(positions, pieces[:-1], pieces[1:], strict=True):
-        value_jump = (c * position + d) - (a * position + b)
-        if value_jump != 0:
-            breakpoints.append(Breakpoint(position, -1, value_jump))
-        else:
-            breakpoints.append(Breakpoint(position, 0, c - a))
-    slopes = [slope for slope, _ in pieces]
+    if any(not a < b for a, b in pairwise(positions)):
+        raise ValueError(f"positions must ascend, got {positions}")
+    breakpoints: list[Breakpoint] = []
+    kept = [pieces[0]]
+    for position, right in zip(positions, pieces[1:], strict=True):
+        jump = polynomials.roughest_jump(position, kept[-1], right)
+        if jump is not None:
+            breakpoints.append(Breakpoint(float(position), *jump))
+            kept.append(right)
+    pieces, positions = tuple(tuple(map(float, c)) for c in kept), tuple(b.position for b in breakpoints)
     order = min((b.order for b in breakpoints), default=math.inf)
     edges = (-math.inf, *positions, math.inf)
-    mean = second = slope_second = 0.0
-    for (slope, intercept), low, high in zip(pieces, edges[:-1], edges[1:], strict=True):
-        m0, m1, m2 = _normal_interval_moments(low, high)
-        mean += slope * m1 + intercept * m0
-        second += slope**2 * m2 + 2 * slope * intercept * m1 + intercept**2 * m0
-        slope_second += slope**2 * m0
-    zero_piece = sum(position < 0 for position in positions)
+    spans = list(zip(pieces, edges[:-1], edges[1:], strict=True))
+    slopes = [polynomials.derivative(piece) for piece in pieces]
+    path = [s for slope, (_, low, high) in zip(slopes, spans, strict=True) for s in polynomials.path(slope, low, high)]
+    bends = [s for piece, low, high in spans for s in polynomials.path(polynomials.derivative(piece, 2), low, high)]
+
+    def turns(order: int) -> tuple[float, ...]:
+        return tuple(
+            z for c, low, high in spans for z in polynomials.sign_changes(polynomials.derivative(c, order), low, high)
+        )
+
+    def expectation(powers: int, derivatives: int) -> float:
+        return sum(
+            polynomials.normal_expectation(polynomials.derivative(c, derivatives), low, high, powers)
+            for c, low, high in spans
+        )
+
     return ActivationFacts(
         name=name,
         smoothness_class=order,
         breakpoints=tuple(breakpoints),
-        slope_min=min(slopes),
-        slope_max=max(slopes),
-        lipschitz=math.inf if order == -1 else max(map(abs, slopes)),
-        curvature=0.0 if order == math.inf else math.inf,
-        slope_variation=sum(abs(b - a) for a, b in pairwise(slopes)),
-        bounded=slopes[0] == 0 == slopes[-1],
-        monotone=min(slopes) >= 0 and all(b.jump > 0 for b in breakpoints if b.order == -1),
-        at_zero=pieces[zero_piece][1],
-        mean=mean,
-        second_moment=second,
-        slope_second_moment=slope_second,
-        polynomial_pieces=tuple((intercept, slope) for slope, intercept in pieces),
-        function=partial(_affine_value, positions, pieces),
-        derivative=partial(_affine_slope, positions, pieces),
+        slope_min=min(path),
+        slope_max=max(path),
+        lipschitz=math.inf if order == -1 else max(map(abs, path)),
+        curvature=max(map(abs, bends)) if order > 0 else math.inf,
+        slope_variation=sum((abs(b - a) for a, b in pairwise(path) if a != b), start=0.0),
+        bounded=not any(c for piece in (pieces[0], pieces[-1]) for c in piece[1:]),
+        monotone=min(path) >= 0 and all(b.jump > 0 for b in breakpoints if b.order == -1),
+        at_zero=pieces[sum(position < 0 for position in positions)][0],
+        mean=expectation(1, 0),
+        second_moment=expectation(2, 0),
+        slope_second_moment=expectation(2, 1),
+        polynomial_pieces=pieces,
+        value_turns=turns(1),
+        slope_turns=turns(2),
+        function=partial(polynomials.evaluate, positions, pieces),
+        derivative=partial(polynomials.evaluate, positions, tuple(slopes)),
     )
 
 
@@ -178,38 +229,14 @@ def autograd_slope(function: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
     return slope
 
 
-def _affine_value(positions: tuple[float, ...], pieces: tuple[tuple[float, float], ...], z: Tensor) -> Tensor:
-    piece = torch.bucketize(z, z.new_tensor(positions))
-    slopes, intercepts = z.new_tensor(pieces).unbind(dim=1)
-    return torch.where(slopes[piece] == 0, intercepts[piece], slopes[piece] * z + intercepts[piece])
-
-
-def _affine_slope(positions: tuple[float, ...], pieces: tuple[tuple[float, float], ...], z: Tensor) -> Tensor:
-    return z.new_tensor(pieces)[torch.bucketize(z, z.new_tensor(positions)), 0]
-
-
-def _normal_interval_moments(low: float, high: float) -> tuple[float, float, float]:
-    """∫ u^k pdf(u) du over [low, high] for k = 0, 1, 2."""
-
-    def density(u: float) -> float:
-        return math.exp(-u * u / 2) / math.sqrt(2 * math.pi)
-
-    def times_density(u: float) -> float:
-        return 0.0 if math.isinf(u) else u * density(u)
-
-    mass = (math.erf(high / math.sqrt(2)) - math.erf(low / math.sqrt(2))) / 2
-    return mass, density(low) - density(high), mass + times_density(low) - times_density(high)
-
-
-def _normal_moments(function: Callable[[Tensor], Tensor], breaks: list[float]) -> tuple[float, float, float]:
-    """E φ(u), E φ(u)², E φ'(u)² by 24-point Gauss-Legendre on panels of 1/4, split at the breakpoints."""
-    edges = np.unique(np.concatenate([np.linspace(-14, 14, 113), [b for b in breaks if abs(b) < 14]]))
+def normal_moments(
+    function: Callable[[Tensor], Tensor], derivative: Callable[[Tensor], Tensor], edges: Iterable[float] = ()
+) -> tuple[float, float, float]:
+    """E φ(u), E φ(u)², E φ'(u)² by 24-point Gauss-Legendre on panels of at most 1/4, split at `edges` too."""
+    cuts = np.unique(np.concatenate([np.linspace(-14, 14, 113), [e for e in edges if abs(e) < 14]]))
     nodes, weights = np.polynomial.legendre.leggauss(24)
-    half, middle = np.diff(edges)[:, None] / 2, ((edges[1:] + edges[:-1]) / 2)[:, None]
-    u = torch.from_numpy((middle + half * nodes).ravel()).requires_grad_()
-    mass = torch.from_numpy((half * weights).ravel()) * torch.exp(-(u.detach() ** 2) / 2) / math.sqrt(2 * math.pi)
-    with torch.enable_grad():
-        value = function(u)
-        (slope,) = torch.autograd.grad(value.sum(), u)
-    value = value.detach()
+    half, middle = np.diff(cuts)[:, None] / 2, ((cuts[1:] + cuts[:-1]) / 2)[:, None]
+    u = torch.from_numpy((middle + half * nodes).ravel())
+    mass = torch.from_numpy((half * weights).ravel()) * torch.exp(-(u**2) / 2) / math.sqrt(2 * math.pi)
+    value, slope = function(u).detach(), derivative(u)
     return float((mass * value).sum()), float((mass * value**2).sum()), float((mass * slope**2).sum())

@@ -1,4 +1,4 @@
-"""Piecewise affine activations: kinked (relu, leaky_relu) and stepped (step, staircase)."""
+"""Continuous piecewise polynomials: relu, leaky_relu, relu6, hardtanh, hardsigmoid, hardswish, tent."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from smoothness._checks import check_count
+from smoothness._checks import check_positive
 from smoothness.activations.base import Activation
-from smoothness.activations.facts import ActivationFacts, piecewise_affine_facts
+from smoothness.activations.facts import ActivationFacts, piecewise_affine_facts, piecewise_polynomial_facts
 
 
 class ReLU(Activation):
@@ -56,53 +56,103 @@ class LeakyReLU(Activation):
         return f"negative_slope={self.negative_slope:g}"
 
 
-class Step(Activation):
-    """Heaviside step: φ(z) = 1 for z > 0, else 0. Its gradient is 0 everywhere.
+class HardTanh(Activation):
+    """φ(z) = z cut to [min_val, max_val] (Collobert 2004).
 
-    >>> Step()(torch.tensor([-1.0, 0.0, 2.0]))
-    tensor([0., 0., 1.])
+    >>> HardTanh()(torch.tensor([-3.0, 0.5, 2.0]))
+    tensor([-1.0000,  0.5000,  1.0000])
     """
 
-    def forward(self, z: Tensor) -> Tensor:
-        """Apply φ elementwise; NaN stays NaN."""
-        return torch.ceil(z.clamp(0, 1))
-
-    def facts(self) -> ActivationFacts:
-        """Value jump of 1 at 0."""
-        return piecewise_affine_facts("step", (0.0,), ((0.0, 0.0), (0.0, 1.0)))
-
-
-class Staircase(Activation):
-    """Nearest of `levels` values equally spaced in [-1, 1]: a quantised hardtanh.
-
-    Values v_k = -1 + 2k/(levels - 1); jumps of 2/(levels - 1) half-way between them. Two levels are
-    the sign function, three a ternary one. Its gradient is 0 everywhere.
-
-    >>> Staircase(3)(torch.tensor([-3.0, 0.2, 0.6]))
-    tensor([-1.,  0.,  1.])
-    """
-
-    def __init__(self, levels: int = 5) -> None:
+    def __init__(self, min_val: float = -1.0, max_val: float = 1.0) -> None:
         super().__init__()
-        self.levels = check_count("levels", levels, minimum=2)
-
-    @property
-    def thresholds(self) -> tuple[float, ...]:
-        """Positions of the jumps."""
-        return tuple(-1 + (2 * k + 1) / (self.levels - 1) for k in range(self.levels - 1))
+        if not (math.isfinite(min_val) and math.isfinite(max_val) and min_val < max_val):
+            raise ValueError(f"min_val and max_val must be finite and ascend, got {min_val!r} and {max_val!r}")
+        self.min_val, self.max_val = float(min_val), float(max_val)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Apply φ elementwise; NaN stays NaN."""
-        intervals = self.levels - 1
-        rank = torch.ceil(((z + 1) * (intervals / 2) - 0.5).clamp(0, intervals))
-        return rank * (2 / intervals) - 1
+        """Apply φ elementwise."""
+        return F.hardtanh(z, self.min_val, self.max_val)
 
     def facts(self) -> ActivationFacts:
-        """Equal value jumps at the thresholds."""
-        values = [-1 + 2 * k / (self.levels - 1) for k in range(self.levels)]
-        pieces = tuple((0.0, value) for value in values)
-        return piecewise_affine_facts(f"staircase(levels={self.levels})", self.thresholds, pieces)
+        """Kinks of 1 and -1 at the ends of the range."""
+        low, high = self.min_val, self.max_val
+        return piecewise_affine_facts(f"hardtanh({self.extra_repr()})", (low, high), ((0, low), (1, 0), (0, high)))
 
     def extra_repr(self) -> str:
         """Parameters as printed."""
-        return f"levels={self.levels}"
+        return f"min_val={self.min_val:g}, max_val={self.max_val:g}"
+
+
+class ReLU6(Activation):
+    """φ(z) = min(max(z, 0), 6) (Krizhevsky 2010; Howard et al. 2017, arXiv 1704.04861).
+
+    >>> ReLU6()(torch.tensor([-1.0, 2.0, 9.0]))
+    tensor([0., 2., 6.])
+    """
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Apply φ elementwise."""
+        return F.relu6(z)
+
+    def facts(self) -> ActivationFacts:
+        """Kinks of 1 at 0 and -1 at 6."""
+        return piecewise_affine_facts("relu6", (0.0, 6.0), ((0.0, 0.0), (1.0, 0.0), (0.0, 6.0)))
+
+
+class HardSigmoid(Activation):
+    """φ(z) = min(max(z + 3, 0), 6) / 6 (Courbariaux et al. 2015, arXiv 1511.00363, as scaled by torch).
+
+    >>> HardSigmoid()(torch.tensor([-4.0, 0.0, 4.0]))
+    tensor([0.0000, 0.5000, 1.0000])
+    """
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Apply φ elementwise."""
+        return F.relu6(z + 3) / 6  # as F.hardsigmoid to the bit, whose gradient is 1/6 rounded to float32
+
+    def facts(self) -> ActivationFacts:
+        """Kinks of 1/6 at -3 and -1/6 at 3."""
+        return piecewise_affine_facts("hardsigmoid", (-3.0, 3.0), ((0.0, 0.0), (1 / 6, 0.5), (0.0, 1.0)))
+
+
+class HardSwish(Activation):
+    """φ(z) = z · min(max(z + 3, 0), 6) / 6 (Howard et al. 2019, arXiv 1905.02244).
+
+    >>> HardSwish()(torch.tensor([-4.0, -1.5, 4.0]))
+    tensor([-0.0000, -0.3750,  4.0000])
+    """
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Apply φ elementwise."""
+        return F.hardswish(z)
+
+    def facts(self) -> ActivationFacts:
+        """Slope from -1/2 (right of -3) to 3/2 (left of 3), with kinks of -1/2 at both; least value at -3/2."""
+        return piecewise_polynomial_facts("hardswish", (-3.0, 3.0), ((0.0,), (0.0, 0.5, 1 / 6), (0.0, 1.0)))
+
+
+class Tent(Activation):
+    """φ(z) = max(0, width - |z|): bounded and not monotone (Rozsa and Boult 2019, arXiv 1908.02435).
+
+    >>> Tent()(torch.tensor([-2.0, 0.0, 0.25]))
+    tensor([0.0000, 1.0000, 0.7500])
+    """
+
+    def __init__(self, width: float = 1.0) -> None:
+        super().__init__()
+        self.width = check_positive("width", width)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Apply φ elementwise."""
+        # Not |z|: its derivative of 0 at 0 would be neither side's.
+        return torch.where(z > 0, (self.width - z).clamp_min(0), (self.width + z).clamp_min(0))
+
+    def facts(self) -> ActivationFacts:
+        """Kinks of 1, -2 and 1 at -width, 0 and width."""
+        w = self.width
+        pieces = ((0.0, 0.0), (1.0, w), (-1.0, w), (0.0, 0.0))
+        return piecewise_affine_facts(f"tent({self.extra_repr()})", (-w, 0.0, w), pieces)
+
+    def extra_repr(self) -> str:
+        """Parameters as printed."""
+        return f"width={self.width:g}"

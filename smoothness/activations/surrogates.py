@@ -6,14 +6,19 @@ import contextvars
 import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from smoothness._checks import check_choice, check_positive
-from smoothness.activations.catalogue import activation_facts, is_activation
-from smoothness.activations.facts import ActivationFacts, autograd_slope
+from smoothness.activations.catalogue import activation_facts
+from smoothness.activations.facts import Breakpoint, autograd_slope
+from smoothness.activations.foreign import Probed, probe_module
+from smoothness.activations.function_calls import grafted_calls
+from smoothness.activations.mollify import mollify
+from smoothness.activations.recognition import is_any_activation
 
 # Each kernel has unit mass; beside it stands its integral from minus infinity.
 Kernel = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
@@ -31,9 +36,11 @@ KERNELS: dict[str, Kernel] = {
     ),
     "hardtanh": (lambda u: 0.5 * (u.abs() <= 1).to(u.dtype), lambda u: 0.5 * (1 + u.clamp(-1, 1))),
 }
-SHAPES = ("identity", *KERNELS)
+SHAPES = ("identity", "mollified", *KERNELS)
 
-# Which hooks count in this thread and task: a hook left by another thread's context stays silent here.
+Slope = Callable[[Tensor], Tensor]
+
+# Which surrogates count in this thread and task: hooks left by another thread's context stay silent here.
 _active: contextvars.ContextVar[frozenset[object]] = contextvars.ContextVar("surrogates", default=frozenset())
 
 
@@ -50,18 +57,26 @@ def surrogate_gradient(
     The derivative used is φ' with every jump and kink blurred by a kernel of unit mass: a value jump J
     at t contributes J · K((z - t)/width)/width, a slope jump J contributes J · ∫K. With "tanh" and
     width 1/4 the step's derivative is 2 / cosh²(4z), the tanh'(4z) of the literature up to a factor.
-    "identity" passes the gradient unchanged (straight-through; Bengio et al. 2013, arXiv 1308.3432).
-    Forward values stay identical to the bit.
+    "mollified" is the derivative of E φ(z + width · u), which blurs the smooth parts too. "identity"
+    passes the gradient unchanged (straight-through; Bengio et al. 2013, arXiv 1308.3432). Activations
+    without jumps and kinks keep their true gradient, except under "identity" and "mollified".
+
+    Forward values stay identical to the bit. Contexts nest: the inner one wins. Other threads that use the
+    model at the same time see its true gradient. Works under autograd and torch.func.
+
+    Found are activation modules (ours, torch.nn's, other houses'), activation functions that foreign
+    modules call (F.relu, torch.tanh, z.relu_() ...), and foreign leaf modules without parameters that turn
+    out to be elementwise when probed; their jumps are located from their values in [-32, 32].
 
     Args:
-        model: activations are found among its modules (itself included).
-        shape: one of "identity", "tanh", "sigmoid", "arctan", "gaussian", "triangular", "hardtanh".
-        width: the kernel's width in units of the pre-activation.
-        where: keeps only the activations for which `where(name, module)` is true; all by default.
+        model: activations are looked for among its modules (itself included) and in their calls.
+        shape: "identity", "mollified", "tanh", "sigmoid", "arctan", "gaussian", "triangular", "hardtanh".
+        width: the kernel's width in units of the pre-activation; σ for "mollified".
+        where: keeps only the activations for which `where(name, module)` is true; all by default. A
+            function's call is offered under the function's name with the module that computes the same.
 
     Raises:
         ValueError: unknown shape, a width that is not positive, or no activation found.
-        TypeError: an activation without known facts.
 
     >>> z = torch.tensor([0.0], requires_grad=True)
     >>> from smoothness.activations import activation
@@ -72,67 +87,100 @@ def surrogate_gradient(
     """
     check_choice("surrogate shape", shape, SHAPES)
     check_positive("width", width)
-    chosen = [
-        module
-        for name, module in model.named_modules()
-        if is_activation(module) and (where is None or where(name, module))
-    ]
-    if not chosen:
-        raise ValueError("surrogate_gradient found no activation module to work on; check the model and `where`")
+    everything = [(name, module) for name, module in model.named_modules() if _is_candidate(module)]
+    chosen = [module for name, module in everything if where is None or where(name, module)]
+    calling = [m for m in model.modules() if _may_call_functions(m) and all(m is not found for _, found in everything)]
+    if not chosen and not calling:
+        raise ValueError(
+            "surrogate_gradient found no activation module or function to work on; check the model and `where`"
+        )
     token = object()
     with ExitStack() as stack:
         for module in chosen:
-            if shape != "identity" and activation_facts(module).smoothness_class > 0:
-                continue  # nothing to blur: the true gradient stays
-            slope = surrogate_slope(activation_facts(module), module.forward, shape, width)
-            handle = module.register_forward_hook(_hook(token, slope))
-            stack.callback(handle.remove)
+            slope = surrogate_slope(module, shape, width)
+            if slope is not None:
+                stack.callback(module.register_forward_hook(_hook(token, slope)).remove)
+        if calling:
+            inside = [module for _, module in everything]  # what these call is theirs
+            stack.enter_context(grafted_calls(model, inside, partial(_graft_of, shape, width, where), _is_open(token)))
         reset = _active.set(_active.get() | {token})
         stack.callback(_active.reset, reset)
         yield model
+
+
+def surrogate_slope(module: nn.Module, shape: str, width: float) -> Slope | None:
+    """The derivative to use for an activation, as a function of z; None where its own needs no change."""
+    if shape == "identity":
+        return torch.ones_like
+    if shape == "mollified":
+        return partial(autograd_slope, mollify(module, width).forward)
+    try:
+        facts = activation_facts(module)
+    except TypeError:
+        probed = probe_module(module) or Probed((), module.forward)
+        return _blurred(probed.breakpoints, probed.slope, shape, width)
+    rough = tuple(b for b in facts.breakpoints if b.order <= 0)
+    return _blurred(rough, facts.derivative or partial(autograd_slope, module.forward), shape, width)
+
+
+def _blurred(rough: tuple[Breakpoint, ...], derivative: Slope, shape: str, width: float) -> Slope | None:
+    if not rough:
+        return None
+    kernel, integral = KERNELS[shape]
+
+    def slope(z: Tensor) -> Tensor:
+        total = derivative(z)
+        for b in rough:
+            u = (z - b.position) / width
+            if b.order == -1:
+                total = total + b.jump * kernel(u) / width
+            else:  # the sharp rise of the slope gives way to a blurred one
+                total = total + b.jump * (integral(u) - (u > 0).to(u.dtype))
+        return total
+
+    return slope
+
+
+def _is_candidate(module: nn.Module) -> bool:
+    return is_any_activation(module) or probe_module(module) is not None
+
+
+def _may_call_functions(module: nn.Module) -> bool:
+    """Whether a module's own code may call an activation function: torch's and ours do so in known places only."""
+    known = type(module).__module__.startswith(("torch.nn.modules", "smoothness."))
+    return not known or isinstance(module, (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer))
+
+
+def _is_open(token: object) -> Callable[[], bool]:
+    return lambda: token in _active.get()
+
+
+def _graft_of(
+    shape: str, width: float, where: Callable[[str, nn.Module], bool] | None, kind: str, module: nn.Module
+) -> Callable[[Tensor, Tensor], Tensor] | None:
+    """How to give a function call's value another gradient; None to leave the call alone."""
+    if where is not None and not where(kind, module):
+        return None
+    slope = surrogate_slope(module, shape, width)
+    return None if slope is None else lambda z, value: _graft(z, value, slope)
+
+
+def _hook(token: object, slope: Slope) -> Callable[..., Tensor | None]:
+    def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
+        return _graft(args[0], output, slope) if token in _active.get() else None
+
+    return hook
+
+
+def _graft(z: Tensor, value: Tensor, slope: Slope) -> Tensor:
+    grafted: Tensor = _Graft.apply(z, value.detach(), slope)  # type: ignore[no-untyped-call]
+    return grafted
 
 
 def _logistic_density(u: Tensor) -> Tensor:
     """sigmoid(u) · sigmoid(-u), exact in the tails, cut at |u| = 40 where subnormal numbers would slow training."""
     tail = torch.sigmoid(-u.abs().clamp_max(40))
     return tail * (1 - tail)
-
-
-def surrogate_slope(
-    facts: ActivationFacts, function: Callable[[Tensor], Tensor], shape: str, width: float
-) -> Callable[[Tensor], Tensor]:
-    """The blurred derivative of an activation, as a function of the pre-activation."""
-    if shape == "identity":
-        return torch.ones_like
-    kernel, integral = KERNELS[shape]
-    rough = [b for b in facts.breakpoints if b.order <= 0]
-
-    def slope(z: Tensor) -> Tensor:
-        if facts.affine_pieces is None:
-            total = autograd_slope(function, z)
-            for b in rough:  # replace the sharp slope jump by the blurred one
-                total = total - b.jump * (z > b.position).to(z.dtype)
-        else:
-            total = torch.full_like(z, facts.affine_pieces[0][0])
-            for b, (left, _), (right, _) in zip(rough, facts.affine_pieces[:-1], facts.affine_pieces[1:], strict=True):
-                if b.order == -1 and right != left:
-                    total = total + (right - left) * integral((z - b.position) / width)
-        for b in rough:
-            u = (z - b.position) / width
-            total = total + (b.jump * kernel(u) / width if b.order == -1 else b.jump * integral(u))
-        return total
-
-    return slope
-
-
-def _hook(token: object, slope: Callable[[Tensor], Tensor]) -> Callable[..., Tensor | None]:
-    def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
-        if token not in _active.get():
-            return None
-        grafted: Tensor = _Graft.apply(args[0], output.detach(), slope)  # type: ignore[no-untyped-call]
-        return grafted
-
-    return hook
 
 
 class _Graft(torch.autograd.Function):

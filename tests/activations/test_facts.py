@@ -13,6 +13,11 @@ from smoothness.activations import activation, activation_facts, list_activation
 mp.mp.dps = 30
 
 
+def _quantised_relu(z, bits=2):
+    top = mp.mpf(2**bits - 1)
+    return max(0, min(top, mp.ceil(z * top - mp.mpf("0.5")))) / top
+
+
 def _staircase(z, levels=5):
     rank = mp.ceil((z + 1) * mp.mpf(levels - 1) / 2 - mp.mpf("0.5"))
     return 2 * max(0, min(levels - 1, rank)) / mp.mpf(levels - 1) - 1
@@ -29,8 +34,17 @@ CASES = {
     "sigmoid": ({}, lambda z: 1 / (1 + mp.exp(-z))),
     "step": ({}, lambda z: mp.mpf(1) if z > 0 else mp.mpf(0)),
     "staircase": ({}, _staircase),
+    "sign": ({}, lambda z: mp.mpf(1) if z > 0 else mp.mpf(-1)),
+    "quantised_relu": ({}, _quantised_relu),
+    "jump_relu": ({"height": 0.25}, lambda z: z if z > 0.25 else mp.mpf(0)),
+    "hardtanh": ({"min_val": -0.5, "max_val": 2.0}, lambda z: max(mp.mpf(-0.5), min(mp.mpf(2), z))),
+    "relu6": ({}, lambda z: max(mp.mpf(0), min(mp.mpf(6), z))),
+    "hardsigmoid": ({}, lambda z: max(mp.mpf(0), min(mp.mpf(6), z + 3)) / 6),
+    "hardswish": ({}, lambda z: z * max(mp.mpf(0), min(mp.mpf(6), z + 3)) / 6),
+    "tent": ({"width": 1.5}, lambda z: max(mp.mpf(0), mp.mpf(1.5) - abs(z))),
 }
-CONTINUOUS = [name for name in CASES if name not in ("step", "staircase")]
+STEPS = ("step", "staircase", "sign", "quantised_relu")
+CONTINUOUS = [name for name in CASES if name not in (*STEPS, "jump_relu")]
 
 
 def test_every_activation_has_a_case():
@@ -58,8 +72,10 @@ def test_moments(name):
 
     assert facts.mean == pytest.approx(expectation(function), abs=1e-9)
     assert facts.second_moment == pytest.approx(expectation(lambda u: function(u) ** 2), abs=1e-9)
-    steps = name in ("step", "staircase")  # their differences across the jump are no slope
-    slope = 0 if steps else expectation(lambda u: mp.diff(function, u, h=mp.mpf("1e-10")) ** 2)
+    if facts.smoothness_class == -1:  # differences across a jump are no slope
+        slope = expectation(lambda u: u > 0.25) if name == "jump_relu" else 0
+    else:
+        slope = expectation(lambda u: mp.diff(function, u, h=mp.mpf("1e-10")) ** 2)
     assert facts.slope_second_moment == pytest.approx(slope, abs=1e-6)
     assert facts.at_zero == pytest.approx(float(function(mp.mpf(0))), abs=1e-15)
 
@@ -68,11 +84,14 @@ def test_moments(name):
 def test_slopes_and_curvature(name):
     parameters, function = CASES[name]
     facts = activation(name, **parameters).facts()
-    # A grid that avoids 0, the only breakpoint here; extremes lie within 1e-4 of a grid point.
+    # A grid that avoids the breakpoints; extremes lie within 1e-4 of a grid point.
     grid = [mp.mpf(k) / 100 + mp.mpf("0.005") for k in range(-1200, 1200)]
+    if name == "hardswish":  # its slope is extreme beside the breakpoints
+        grid = sorted([*grid, *(mp.mpf(t) + s * mp.mpf("1e-5") for t in (-3, 3) for s in (-1, 1))])
     slopes = [mp.diff(function, z, h=mp.mpf("1e-12")) for z in grid]
-    assert facts.slope_min <= min(slopes) <= facts.slope_min + 3e-5
-    assert facts.slope_max >= max(slopes) >= facts.slope_max - 3e-5
+    rounding = 1e-15  # of a slope such as 1/6
+    assert facts.slope_min - rounding <= min(slopes) <= facts.slope_min + 3e-5
+    assert facts.slope_max + rounding >= max(slopes) >= facts.slope_max - 3e-5
     assert facts.lipschitz == max(abs(facts.slope_min), abs(facts.slope_max))
     variation = sum(abs(b - a) for a, b in pairwise(slopes))
     assert float(variation) == pytest.approx(facts.slope_variation, abs=1e-3)
@@ -121,7 +140,7 @@ def test_staircase_jumps_at_its_thresholds(levels):
     torch.testing.assert_close(above, torch.full_like(t, 2 / (levels - 1)))
 
 
-@pytest.mark.parametrize("name", ["step", "staircase"])
+@pytest.mark.parametrize("name", STEPS)
 def test_steps_have_zero_gradient_and_keep_nan(name):
     z = torch.tensor([-1.0, 0.0, 0.25, 3.0, math.nan], requires_grad=True)
     out = activation(name)(z)
@@ -134,13 +153,17 @@ def test_steps_have_zero_gradient_and_keep_nan(name):
 
 @pytest.mark.parametrize(
     "module",
-    [nn.ReLU(), nn.LeakyReLU(0.3), nn.ELU(1.0), nn.ELU(0.5), nn.GELU(), nn.SiLU(), nn.Tanh(), nn.Sigmoid()],
+    [
+        *(nn.ReLU(), nn.LeakyReLU(0.3), nn.ELU(1.0), nn.ELU(0.5), nn.GELU(), nn.SiLU(), nn.Tanh(), nn.Sigmoid()),
+        *(nn.Hardtanh(), nn.Hardtanh(-0.3, 2.0), nn.ReLU6(), nn.Hardsigmoid(), nn.Hardswish()),
+        *(nn.Threshold(0.5, 0.0), nn.Threshold(0.0, 0.0)),
+    ],
     ids=repr,
 )
 def test_torch_counterparts(module):
-    from smoothness.activations.catalogue import _own_counterpart
+    from smoothness.activations.catalogue import own_counterpart
 
-    own = _own_counterpart(module)
+    own = own_counterpart(module)
     z = torch.randn(1000, dtype=torch.float64)
     assert torch.equal(own(z), module(z))
     assert activation_facts(module) == own.facts()
@@ -159,3 +182,5 @@ def test_unknown_names_and_parameters():
         activation_facts(nn.Linear(1, 1))
     with pytest.raises(TypeError, match="no facts are known for GELU"):
         activation_facts(nn.GELU("tanh"))
+    with pytest.raises(TypeError, match="no facts are known for Threshold"):
+        activation_facts(nn.Threshold(0.5, 2.0))

@@ -19,7 +19,7 @@ def _mlp(activation="relu", seed=0):
 @pytest.mark.parametrize("activation", list_activations())
 def test_every_activation_learns_digits(activation):
     model = _mlp(activation)
-    train(model, DIGITS, Recipe(epochs=30, batch_size=50, learning_rates=(5e-3,)))
+    train(model, DIGITS, Recipe(epochs=30, batch_size=50, learning_rates=(5e-3,), surrogate_width=0.5))
     assert accuracy(model, DIGITS.test) >= 0.9
 
 

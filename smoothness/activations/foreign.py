@@ -1,0 +1,92 @@
+"""What can be learned of an unknown module from its values alone: is it elementwise, where is it rough?"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from smoothness.activations._foreign import frozen_elementwise
+from smoothness.activations._probing import probe_breakpoints
+from smoothness.activations.base import Activation
+from smoothness.activations.facts import Breakpoint
+
+_STEP = 1e-6  # of the differences that stand in for a derivative
+_REAL = 1e-4  # jumps of value or slope below this are taken for curvature or rounding
+
+
+@dataclass(frozen=True)
+class Probed:
+    """Value jumps and kinks found in [-32, 32]: an estimate, never used for certificates.
+
+    Attributes:
+        breakpoints: order -1 or 0, ascending, each with its jump.
+        function: φ in float64.
+    """
+
+    breakpoints: tuple[Breakpoint, ...]
+    function: Callable[[Tensor], Tensor]
+
+    def slope(self, z: Tensor) -> Tensor:
+        """φ' from differences of values, since a foreign backward pass may lie; 0 next to a breakpoint."""
+        with torch.no_grad():
+            z64 = z.detach().double()
+            slope = (self.function(z64 + _STEP) - self.function(z64 - _STEP)) / (2 * _STEP)
+            for b in self.breakpoints:
+                slope = slope.masked_fill((z64 - b.position).abs() <= 2 * _STEP, 0)
+        return slope.to(z.dtype)
+
+
+_cache: weakref.WeakKeyDictionary[nn.Module, Probed | None] = weakref.WeakKeyDictionary()
+
+
+def probe_module(module: nn.Module) -> Probed | None:
+    """Probe a foreign leaf module without parameters; None when it is affine or not elementwise.
+
+    >>> class Sign(nn.Module):
+    ...     def forward(self, z):
+    ...         return z.sign()
+    >>> probe_module(Sign()).breakpoints
+    (Breakpoint(position=0.0, order=-1, jump=2.0),)
+    """
+    if isinstance(module, Activation) or type(module).__module__.startswith("torch."):
+        return None  # an activation of these is recognised by its type
+    if module._modules or module._parameters or module._buffers:
+        return None
+    if module not in _cache:
+        _cache[module] = _probe(module)
+    return _cache[module]
+
+
+def _probe(module: nn.Module) -> Probed | None:
+    try:
+        forward = frozen_elementwise(module).forward  # past hooks; the module's own counters stay as they are
+    except (TypeError, RuntimeError):  # a module that mixes elements, or that cannot be copied
+        return None
+
+    def function(z: Tensor) -> Tensor:
+        value: Tensor = forward(z.clone())
+        return value
+
+    with torch.no_grad():
+        rise = function(torch.linspace(-3.1, 2.9, 61, dtype=torch.float64)).diff()
+    if torch.allclose(rise, rise[:1].expand_as(rise), rtol=1e-9, atol=1e-12):
+        return None  # affine: a normalisation of the inputs, say
+    found = (_breakpoint(function, position) for position in probe_breakpoints(function))
+    return Probed(tuple(b for b in found if b is not None), function)
+
+
+def _breakpoint(function: Callable[[Tensor], Tensor], position: float) -> Breakpoint | None:
+    """The roughest jump at a position, from values on both sides."""
+    sides = position + torch.tensor([-2.0, -1.0, 1.0, 2.0], dtype=torch.float64) * _STEP * max(1.0, abs(position))
+    with torch.no_grad():
+        far_left, left, right, far_right = function(sides).tolist()
+    value_jump = (2 * right - far_right) - (2 * left - far_left)  # both sides extrapolated to the position
+    width = float(sides[1] - sides[0])
+    slope_jump = (far_right - right) / width - (left - far_left) / width
+    if abs(value_jump) > _REAL:
+        return Breakpoint(position, -1, value_jump)
+    return Breakpoint(position, 0, slope_jump) if abs(slope_jump) > _REAL else None
