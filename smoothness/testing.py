@@ -41,12 +41,12 @@ def check_activation(module: nn.Module, facts: ActivationFacts | None = None) ->
     >>> from smoothness.activations import activation
     >>> check_activation(activation("gelu"))
     >>> import dataclasses
-    >>> lie = dataclasses.replace(activation("relu").facts(), slope_max=0.9)
+    >>> lie = dataclasses.replace(activation("relu").facts(), at_zero=0.1)
     >>> check_activation(activation("relu"), lie)
     Traceback (most recent call last):
         ...
     AssertionError: ReLU():
-      slope_max is 0.9, but slopes reach 1
+      at_zero is 0.1, but 0 is seen
     """
     facts = activation_facts(module) if facts is None else facts
     problems = [

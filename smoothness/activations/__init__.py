@@ -3,10 +3,9 @@
 from smoothness.activations.base import Activation
 from smoothness.activations.catalogue import activation, activation_facts, is_activation, list_activations
 from smoothness.activations.facts import ActivationFacts, Breakpoint
-from smoothness.activations.mollify import mollify
+from smoothness.activations.mollification import mollify
 from smoothness.activations.surrogates import surrogate_gradient
-from smoothness.activations.swap_report import SwapReport
-from smoothness.activations.swapping import swap_activations
+from smoothness.activations.swapping import SwapReport, swap_activations
 
 __all__ = [
     "Activation",

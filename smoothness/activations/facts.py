@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from smoothness.activations import _polynomials as polynomials
+from smoothness.activations import polynomials
 
 
 @dataclass(frozen=True)
@@ -85,20 +85,20 @@ class ActivationFacts:
         return tuple((piece[1], piece[0]) for piece in padded)
 
     def value_range(self, lower: Tensor | float, upper: Tensor | float) -> tuple[Tensor, Tensor]:
-        """Enclose φ on [lower, upper], elementwise: see `smoothness.activations.intervals.value_range`."""
-        from smoothness.activations.intervals import value_range  # that module imports this one
+        """Enclose φ on [lower, upper], elementwise: see `smoothness.activations.intervals.ranges.value_range`."""
+        from smoothness.activations.intervals.ranges import value_range  # that module imports this one
 
         return value_range(self, lower, upper)
 
     def slope_range(self, lower: Tensor | float, upper: Tensor | float) -> tuple[Tensor, Tensor]:
         """Enclose the slopes between any two points of [lower, upper]: see `intervals.slope_range`."""
-        from smoothness.activations.intervals import slope_range
+        from smoothness.activations.intervals.ranges import slope_range
 
         return slope_range(self, lower, upper)
 
     def secant_range(self, at: Tensor | float, lower: Tensor | float, upper: Tensor | float) -> tuple[Tensor, Tensor]:
         """Enclose the slopes from `at` to any other point of [lower, upper]: see `intervals.secant_range`."""
-        from smoothness.activations.intervals import secant_range
+        from smoothness.activations.intervals.ranges import secant_range
 
         return secant_range(self, at, lower, upper)
 

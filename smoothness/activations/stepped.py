@@ -54,8 +54,9 @@ class Sign(Activation):
 class Staircase(Activation):
     """Nearest of `levels` values equally spaced in [-1, 1]: a quantised hardtanh.
 
-    Values v_k = -1 + 2k/(levels - 1); jumps of 2/(levels - 1) half-way between them. Two levels are
-    the sign function, three a ternary one. Its gradient is 0 everywhere.
+    Values v_k = -1 + 2k/(levels - 1); jumps of 2/(levels - 1) half-way between them, up to a rounding
+    of the input's last bit. Two levels are the sign function, three a ternary one. Its gradient is 0
+    everywhere.
 
     >>> Staircase(3)(torch.tensor([-3.0, 0.2, 0.6]))
     tensor([-1.,  0.,  1.])

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from smoothness.activations import activation, activation_facts, list_activations
 from smoothness.activations.facts import piecewise_polynomial_facts
-from smoothness.activations.intervals import secant_range, slope_range, value_range
-from smoothness.activations.mollify import mollify
+from smoothness.activations.intervals.ranges import secant_range, slope_range, value_range
+from smoothness.activations.mollification.mollify import mollify
 from tests.activations.interval_checks import FORMULAS, MAX, draw, exact_violations, looseness, sampled_excess
 
 FACTS = {name: activation_facts(name) for name in list_activations()}

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from smoothness.activations import activation, activation_facts, list_activations, mollify
-from smoothness.activations.mollify import Mollified
-from smoothness.activations.quadrature import TRAPEZOID_ERROR
+from smoothness.activations.mollification.mollify import Mollified
+from smoothness.activations.mollification.quadrature import TRAPEZOID_ERROR
 
 # torch scripts its forward-mode rules on first use.
 FORWARD_MODE = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
@@ -441,3 +441,14 @@ def test_bad_input():
     with pytest.raises(ValueError, match="unknown activation 'rellu'"):
         mollify("rellu", 0.1)
     assert isinstance(mollify("relu", 1), Mollified)
+
+
+@pytest.mark.parametrize("name", ["gelu", "relu6", "tent", "elu", "hardtanh", "leaky_relu"])
+def test_no_piece_is_lost_where_the_distance_underflows(name):
+    """(z - t)/σ may be 0 for z > t: the piece and its term must still agree on the side."""
+    module = mollify(name, 10.0)
+    z = torch.tensor([-5e-324, 0.0, 5e-324], dtype=torch.float64, requires_grad=True)
+    value = module(z)
+    (slope,) = torch.autograd.grad(value.sum(), z)
+    torch.testing.assert_close(value, value[1].expand(3), rtol=1e-14, atol=1e-14)
+    torch.testing.assert_close(slope, slope[1].expand(3), rtol=1e-14, atol=1e-14)

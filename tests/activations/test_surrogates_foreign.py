@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from smoothness.activations import activation, surrogate_gradient
-from smoothness.activations.foreign import probe_module
+from smoothness.activations.surrogates.foreign import probe_module
 
 
 class Functional(nn.Module):

@@ -9,7 +9,7 @@ from efficientnet_lite_pytorch import EfficientNet
 from torch import nn
 
 from smoothness.activations import activation, surrogate_gradient, swap_activations
-from smoothness.activations.mollify import mollify
+from smoothness.activations.mollification.mollify import mollify
 from smoothness.wrapping import wrap
 from tests.activations.swap_networks import in_each_way
 

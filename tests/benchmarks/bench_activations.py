@@ -6,7 +6,7 @@ import time
 import torch
 
 from smoothness.activations import activation, list_activations, surrogate_gradient
-from smoothness.activations.mollify import mollify
+from smoothness.activations.mollification.mollify import mollify
 
 SIZE, REPEATS, ROUNDS = 10**6, 5, 9
 

@@ -16,8 +16,8 @@ import time
 import torch
 
 from smoothness.activations import activation, list_activations
-from smoothness.activations.intervals import secant_range, slope_range, value_range
-from smoothness.activations.mollify import mollify
+from smoothness.activations.intervals.ranges import secant_range, slope_range, value_range
+from smoothness.activations.mollification.mollify import mollify
 from tests.activations.interval_checks import FORMULAS, draw, exact_violations, looseness, sampled_excess
 
 CHUNK = 50_000

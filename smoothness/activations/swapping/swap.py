@@ -9,13 +9,13 @@ from torch import fx, nn
 
 from smoothness._checks import check_choice
 from smoothness._state import model_device
-from smoothness.activations.in_place import InPlace
-from smoothness.activations.new_forward import CallSlots, Make, use_run_time, use_traced
-from smoothness.activations.places import Functional, Place, Places, find_places
 from smoothness.activations.recognition import counterpart, is_any_activation
-from smoothness.activations.replacement import To, Where, check_indices, check_where, chosen, read_to
-from smoothness.activations.swap_report import SwapReport
-from smoothness.activations.tracing import TracedCode, put_module
+from smoothness.activations.swapping.in_place import InPlace
+from smoothness.activations.swapping.new_forward import CallSlots, Make, use_run_time, use_traced
+from smoothness.activations.swapping.places import Functional, Place, Places, find_places
+from smoothness.activations.swapping.replacement import To, Where, check_indices, check_where, chosen, read_to
+from smoothness.activations.swapping.report import SwapReport
+from smoothness.activations.swapping.tracing import TracedCode, put_module
 
 _WAYS = ("auto", "trace", "run-time")
 

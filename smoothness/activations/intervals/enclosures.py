@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
-from smoothness.activations._polynomials import Polynomial, derivative
 from smoothness.activations.facts import ActivationFacts
+from smoothness.activations.polynomials import Polynomial, derivative
 
 Range = tuple[Tensor, Tensor]
 

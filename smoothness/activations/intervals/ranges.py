@@ -7,9 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from smoothness.activations.enclosures import CertifiedCurve, Range
 from smoothness.activations.facts import ActivationFacts
-from smoothness.activations.secants import secant_extremes
+from smoothness.activations.intervals.enclosures import CertifiedCurve, Range
+from smoothness.activations.intervals.secants import secant_extremes
 
 # Elements handled at once: their temporaries stay in the processor's cache.
 _CHUNK = 1 << 15

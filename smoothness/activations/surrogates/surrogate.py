@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from smoothness._checks import check_choice, check_positive
 from smoothness.activations.catalogue import activation_facts
 from smoothness.activations.facts import Breakpoint, autograd_slope
-from smoothness.activations.foreign import Probed, probe_module
-from smoothness.activations.function_calls import grafted_calls
-from smoothness.activations.mollify import mollify
+from smoothness.activations.mollification.mollify import mollify
 from smoothness.activations.recognition import is_any_activation
+from smoothness.activations.surrogates.foreign import Probed, probe_module
+from smoothness.activations.surrogates.function_calls import grafted_calls
 
 # Each kernel has unit mass; beside it stands its integral from minus infinity.
 Kernel = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]

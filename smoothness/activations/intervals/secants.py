@@ -10,8 +10,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from smoothness.activations.enclosures import TINY, CertifiedCurve, Range, empty_range, hull, widened, without_overflow
-from smoothness.activations.tangents import Fixed, least_secant, proved_arcs
+from smoothness.activations.intervals.enclosures import (
+    TINY,
+    CertifiedCurve,
+    Range,
+    empty_range,
+    hull,
+    widened,
+    without_overflow,
+)
+from smoothness.activations.intervals.tangents import Fixed, least_secant, proved_arcs
 
 # Four roundings: two differences, a quotient, a product.
 _ROUNDING = 4 * sys.float_info.epsilon

@@ -9,11 +9,11 @@ from typing import Literal
 import torch
 from torch import fx, nn
 
-from smoothness.activations.code_scan import Mentions, scan
 from smoothness.activations.functional import Call, module_of, read_call
-from smoothness.activations.new_forward import free_name, replaced_at_run_time
 from smoothness.activations.recognition import is_any_activation, is_squashing, role_by_name, why_stays
-from smoothness.activations.tracing import (
+from smoothness.activations.swapping.code_scan import Mentions, scan
+from smoothness.activations.swapping.new_forward import free_name, replaced_at_run_time
+from smoothness.activations.swapping.tracing import (
     Trace,
     activation_calls,
     hidden_write,

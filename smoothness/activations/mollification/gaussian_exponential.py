@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from smoothness.activations._gaussian_polynomials import GaussianPolynomial
+from smoothness.activations.mollification.gaussian_polynomials import GaussianPolynomial
 
 
 @dataclass(frozen=True)

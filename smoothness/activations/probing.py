@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from smoothness.activations.quadrature import nth_derivative
+from smoothness.activations.mollification.quadrature import nth_derivative
 
 Function = Callable[[Tensor], Tensor]
 

@@ -14,8 +14,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from smoothness.activations.functional import FUNCTIONS, Call, input_of, is_floating_tensor, read_call
-from smoothness.activations.in_place import write_back
-from smoothness.activations.tracing import TracedCode
+from smoothness.activations.swapping.in_place import write_back
+from smoothness.activations.swapping.tracing import TracedCode
 
 Make = Callable[[nn.Module], nn.Module | None]
 _growing = threading.Lock()

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from smoothness.activations.enclosures import TINY, CertifiedCurve, Range, without_overflow
+from smoothness.activations.intervals.enclosures import TINY, CertifiedCurve, Range, without_overflow
 
 # The search ends when the bound is this close to an attained secant.
 _TOLERANCE = 1e-8

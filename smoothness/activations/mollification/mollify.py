@@ -12,15 +12,15 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor, nn
 
-from smoothness.activations._foreign import foreign_expectation, frozen_elementwise
-from smoothness.activations._gaussian_exponential import GaussianExponential
-from smoothness.activations._gaussian_polynomials import GaussianPolynomial
-from smoothness.activations._mollified_facts import CURVED, Expectation, mollified_facts
 from smoothness.activations.base import Activation
 from smoothness.activations.catalogue import activation as build_activation
 from smoothness.activations.catalogue import own_counterpart
 from smoothness.activations.facts import ActivationFacts
-from smoothness.activations.quadrature import TRAPEZOID_ERROR, Trapezoid
+from smoothness.activations.mollification.gaussian_exponential import GaussianExponential
+from smoothness.activations.mollification.gaussian_polynomials import GaussianPolynomial
+from smoothness.activations.mollification.mollified_facts import CURVED, Expectation, mollified_facts
+from smoothness.activations.mollification.quadrature import TRAPEZOID_ERROR, Trapezoid
+from smoothness.activations.mollification.unknown_modules import foreign_expectation, frozen_elementwise
 from smoothness.activations.smooth import ELU, GELU, Sigmoid, SiLU, Softplus, Tanh
 
 _CHUNK = 2**15  # elements a core

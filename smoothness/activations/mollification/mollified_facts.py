@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from smoothness.activations import _polynomials as polynomials
+from smoothness.activations import polynomials
 from smoothness.activations.facts import ActivationFacts, normal_moments
 
 

@@ -7,8 +7,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from smoothness.activations._probing import PROBED, probe_breakpoints
-from smoothness.activations.quadrature import Panels
+from smoothness.activations.mollification.quadrature import Panels
+from smoothness.activations.probing import PROBED, probe_breakpoints
 
 _PANELS = (18, 36, 72, 144, 288)
 _SETTLED = 1e-12
