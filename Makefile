@@ -43,6 +43,8 @@ wheel: $(INSTALLED_DEV)
 bench: $(INSTALLED_DEV)
 	$(ONE_THREAD) $(BIN)/python tests/benchmarks/bench_attacks.py
 	$(ONE_THREAD) $(BIN)/python tests/benchmarks/bench_kinks.py
+	$(ONE_THREAD) $(BIN)/python tests/benchmarks/bench_activations.py
+	$(ONE_THREAD) $(BIN)/python -m tests.benchmarks.bench_swapping
 	$(BIN)/python tests/benchmarks/bench_import.py
 
 # torch first and pinned: an unpinned torch may bring gigabytes of CUDA.
