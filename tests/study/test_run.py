@@ -152,7 +152,11 @@ def test_hostile_labels_stay_inside_the_run_folder(tiny, tmp_path):
 def test_an_interrupt_says_how_to_go_on(finished, tmp_path, workers):
     path, _, run = finished
     folder = tmp_path / "interrupted"
-    command = [sys.executable, "-m", "smoothness", "run", str(path), "--out", str(folder), "--workers", str(workers)]
+    # A shell starts background jobs with SIGINT ignored, and children inherit that.
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import smoothness.cli as c; c.main()"
+    )
+    command = [sys.executable, "-c", code, "run", str(path), "--out", str(folder), "--workers", str(workers)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     first = process.stderr.readline()
     os.killpg(process.pid, signal.SIGINT)
