@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from smoothness._checks import check_choice, check_class_outputs, check_count, check_inputs, check_labels
+from smoothness._model_calls import call_model, check_model
 from smoothness._norms import DUAL, NORMS, Norm, operator_norm, vector_norm
 from smoothness._state import model_device, probing
-from smoothness.attacks.model_calls import call_model, check_model
 from smoothness.measurement import Measurement
 
 _OF = ("logits", "margin")

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from smoothness._checks import check_class_outputs, check_count, check_inputs, check_labels
+from smoothness._model_calls import call_model, check_model
 from smoothness._state import model_device, probing
-from smoothness.attacks.model_calls import call_model, check_model
 from smoothness.measurement import Measurement
 
 

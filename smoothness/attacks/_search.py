@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from smoothness._checks import check_class_outputs, check_count, check_inputs, check_labels
+from smoothness._model_calls import call_model, check_model
 from smoothness._norms import vector_norm
 from smoothness._state import model_device, probing
 from smoothness.attacks._batch import Batch
 from smoothness.attacks.losses import Ascent, margin_loss, rival_logits
-from smoothness.attacks.model_calls import call_model, check_model
 from smoothness.attacks.result import STATUSES, AttackResult, Passes
 from smoothness.threat import ThreatModel
 
