@@ -41,6 +41,34 @@ def check_positive(name: str, value: Any) -> float:
     return number
 
 
+def check_finite(name: str, value: Any) -> float:
+    """Return `value` as a float when it is a finite number.
+
+    >>> check_finite("offset", float("nan"))
+    Traceback (most recent call last):
+        ...
+    ValueError: offset must be a finite number, got nan
+    """
+    number = _as_number(name, value)
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be a finite number, got {value!r}")
+    return number
+
+
+def check_not_negative(name: str, value: Any) -> float:
+    """Return `value` as a float when it is a finite number of at least zero.
+
+    >>> check_not_negative("height", -0.1)
+    Traceback (most recent call last):
+        ...
+    ValueError: height must be finite and at least 0, got -0.1
+    """
+    number = _as_number(name, value)
+    if not (number >= 0 and math.isfinite(number)):
+        raise ValueError(f"{name} must be finite and at least 0, got {value!r}")
+    return number
+
+
 def check_count(name: str, value: Any, minimum: int = 1) -> int:
     """Return `value` when it is a whole number of at least `minimum`.
 

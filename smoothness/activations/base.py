@@ -8,11 +8,21 @@ from smoothness.activations.facts import ActivationFacts
 
 
 class Activation(nn.Module):
-    """An elementwise activation that knows its facts.
+    """An activation that knows its facts.
 
     Backward is the true almost-everywhere derivative: zero for steps. To train through a step,
     open `smoothness.surrogate_gradient`.
+
+    Attributes:
+        elementwise: whether each output depends on one input alone; else it is an activation of several features.
     """
+
+    elementwise: bool = True
+
+    @property
+    def inputs_per_output(self) -> int:
+        """Features that go in for each that comes out: 1 unless groups are pooled."""
+        return 1
 
     def facts(self) -> ActivationFacts:
         """Smoothness, slopes, curvature and moments of this activation with its parameters."""

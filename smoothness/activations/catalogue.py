@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections import ChainMap
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
@@ -10,37 +12,83 @@ from torch import nn
 from smoothness._checks import check_choice
 from smoothness.activations.base import Activation
 from smoothness.activations.facts import ActivationFacts
-from smoothness.activations.piecewise import HardSigmoid, HardSwish, HardTanh, LeakyReLU, ReLU, ReLU6, Tent
-from smoothness.activations.smooth import ELU, GELU, Sigmoid, SiLU, Softplus, Tanh
-from smoothness.activations.stepped import JumpReLU, QuantisedReLU, Sign, Staircase, Step
+from smoothness.activations.families.bumps import Gaussian, Sin, Snake, Tent
+from smoothness.activations.families.exponential import CELU, ELU, SELU
+from smoothness.activations.families.gated import GELU, GELUTanh, Mish, PSiLU, PSSiLU, SiLU, Swish
+from smoothness.activations.families.hard import HardSigmoid, HardSwish, HardTanh
+from smoothness.activations.families.rectifiers import (
+    Identity,
+    KinkedLinear,
+    LeakyReLU,
+    PReLU,
+    ReLU,
+    ReLU6,
+    ReLUSquared,
+    RReLU,
+)
+from smoothness.activations.families.shrinkage import HardShrink, SoftShrink, TanhShrink
+from smoothness.activations.families.sigmoidal import Arctan, Erf, Sigmoid, Softsign, Tanh
+from smoothness.activations.families.smooth_rectifiers import (
+    CentredSoftplus,
+    LogSigmoid,
+    SmoothReLU,
+    Softplus,
+    Squareplus,
+)
+from smoothness.activations.families.steps import JumpReLU, QuantisedReLU, SigmoidStaircase, Sign, Staircase, Step
+from smoothness.activations.families.vector import GroupSort, KWinners, MaxOut
 
-ACTIVATIONS: dict[str, type[Activation]] = {
-    "elu": ELU,
-    "gelu": GELU,
-    "hardsigmoid": HardSigmoid,
-    "hardswish": HardSwish,
-    "hardtanh": HardTanh,
-    "jump_relu": JumpReLU,
-    "leaky_relu": LeakyReLU,
-    "quantised_relu": QuantisedReLU,
-    "relu": ReLU,
-    "relu6": ReLU6,
-    "sigmoid": Sigmoid,
-    "sign": Sign,
-    "silu": SiLU,
-    "softplus": Softplus,
-    "staircase": Staircase,
-    "step": Step,
-    "tanh": Tanh,
-    "tent": Tent,
+FAMILIES: dict[str, dict[str, type[Activation]]] = {
+    "rectifiers": {
+        "identity": Identity,
+        "relu": ReLU,
+        "leaky_relu": LeakyReLU,
+        "prelu": PReLU,
+        "rrelu": RReLU,
+        "relu6": ReLU6,
+        "relu_squared": ReLUSquared,
+        "kinked_linear": KinkedLinear,
+    },
+    "smooth rectifiers": {
+        "softplus": Softplus,
+        "centred_softplus": CentredSoftplus,
+        "squareplus": Squareplus,
+        "smooth_relu": SmoothReLU,
+        "logsigmoid": LogSigmoid,
+    },
+    "exponential": {"elu": ELU, "celu": CELU, "selu": SELU},
+    "gated": {
+        "gelu": GELU,
+        "gelu_tanh": GELUTanh,
+        "silu": SiLU,
+        "swish": Swish,
+        "mish": Mish,
+        "psilu": PSiLU,
+        "pssilu": PSSiLU,
+    },
+    "sigmoidal": {"sigmoid": Sigmoid, "tanh": Tanh, "arctan": Arctan, "erf": Erf, "softsign": Softsign},
+    "hard": {"hardtanh": HardTanh, "hardsigmoid": HardSigmoid, "hardswish": HardSwish},
+    "shrinkage": {"softshrink": SoftShrink, "hardshrink": HardShrink, "tanhshrink": TanhShrink},
+    "waves and bumps": {"sin": Sin, "snake": Snake, "gaussian": Gaussian, "tent": Tent},
+    "steps": {
+        "step": Step,
+        "sign": Sign,
+        "staircase": Staircase,
+        "sigmoid_staircase": SigmoidStaircase,
+        "quantised_relu": QuantisedReLU,
+        "jump_relu": JumpReLU,
+    },
+    "vector": {"k_winners": KWinners, "maxout": MaxOut, "group_sort": GroupSort},
 }
+# The same without the families; a name added to one of them is here, too.
+ACTIVATIONS: Mapping[str, type[Activation]] = ChainMap(*FAMILIES.values())
 
 
 def list_activations() -> list[str]:
     """Names that `activation` knows.
 
     >>> list_activations()[:3]
-    ['elu', 'gelu', 'hardsigmoid']
+    ['arctan', 'celu', 'centred_softplus']
     """
     return sorted(ACTIVATIONS)
 
@@ -66,8 +114,8 @@ def activation(name: str, **parameters: Any) -> Activation:
 
 
 def is_activation(module: nn.Module) -> bool:
-    """Whether the module is one of our activations or a torch.nn activation that we recognise."""
-    return isinstance(module, Activation) or type(module) in _TORCH_NAMES or type(module) in _TORCH_OTHERS
+    """Whether the module is one of our activations or a torch.nn activation; nn.Identity is a place-holder."""
+    return isinstance(module, Activation) or (type(module) in _COUNTERPARTS and type(module) is not nn.Identity)
 
 
 def activation_facts(which: str | nn.Module) -> ActivationFacts:
@@ -96,40 +144,50 @@ def activation_facts(which: str | nn.Module) -> ActivationFacts:
 
 
 def own_counterpart(module: nn.Module) -> Activation | None:
-    """Our activation that computes exactly what a torch.nn module does; None when there is none."""
-    name = _TORCH_NAMES.get(type(module))
-    if name is None or (isinstance(module, nn.GELU) and module.approximate != "none"):
+    """Our activation that computes exactly what a torch.nn module does in evaluation; None when there is none."""
+    build = _COUNTERPARTS.get(type(module))
+    try:
+        return None if build is None else build(module)
+    except ValueError:  # arguments that torch takes and ours refuse, such as ELU(alpha=0)
         return None
-    if isinstance(module, nn.LeakyReLU):
-        return activation(name, negative_slope=module.negative_slope)
-    if isinstance(module, nn.ELU):
-        return activation(name, alpha=module.alpha)
-    if type(module) is nn.Hardtanh:  # ReLU6 is a subclass
-        return activation(name, min_val=module.min_val, max_val=module.max_val)
-    if isinstance(module, nn.Threshold):
-        return activation(name, height=module.threshold) if module.value == 0 and module.threshold >= 0 else None
-    return activation(name)
 
 
-# torch.nn modules that compute exactly what ours do.
-_TORCH_NAMES: dict[type[nn.Module], str] = {
-    nn.ELU: "elu",
-    nn.GELU: "gelu",
-    nn.Hardsigmoid: "hardsigmoid",
-    nn.Hardswish: "hardswish",
-    nn.Hardtanh: "hardtanh",
-    nn.LeakyReLU: "leaky_relu",
-    nn.ReLU: "relu",
-    nn.ReLU6: "relu6",
-    nn.SiLU: "silu",
-    nn.Sigmoid: "sigmoid",
-    nn.Tanh: "tanh",
-    nn.Threshold: "jump_relu",
+def _gelu(module: nn.GELU) -> Activation:
+    return GELUTanh() if module.approximate == "tanh" else GELU()
+
+
+def _prelu(module: nn.PReLU) -> Activation | None:
+    return PReLU(module.weight.item()) if module.num_parameters == 1 else None
+
+
+def _threshold(module: nn.Threshold) -> Activation | None:
+    return JumpReLU(module.threshold) if module.value == 0 and module.threshold >= 0 else None
+
+
+# torch.nn's activations: ours with the same arguments.
+_COUNTERPARTS: dict[type[nn.Module], Callable[[Any], Activation | None]] = {
+    nn.CELU: lambda module: CELU(module.alpha),
+    nn.ELU: lambda module: ELU(module.alpha),
+    nn.GELU: _gelu,
+    nn.Hardshrink: lambda module: HardShrink(module.lambd),
+    nn.Hardsigmoid: lambda _: HardSigmoid(),
+    nn.Hardswish: lambda _: HardSwish(),
+    nn.Hardtanh: lambda module: HardTanh(module.min_val, module.max_val),
+    nn.Identity: lambda _: Identity(),
+    nn.LeakyReLU: lambda module: LeakyReLU(module.negative_slope),
+    nn.LogSigmoid: lambda _: LogSigmoid(),
+    nn.Mish: lambda _: Mish(),
+    nn.PReLU: _prelu,
+    nn.RReLU: lambda module: RReLU(module.lower, module.upper),
+    nn.ReLU: lambda _: ReLU(),
+    nn.ReLU6: lambda _: ReLU6(),
+    nn.SELU: lambda _: SELU(),
+    nn.SiLU: lambda _: SiLU(),
+    nn.Sigmoid: lambda _: Sigmoid(),
+    nn.Softplus: lambda module: Softplus(module.beta, module.threshold),
+    nn.Softshrink: lambda module: SoftShrink(module.lambd),
+    nn.Softsign: lambda _: Softsign(),
+    nn.Tanh: lambda _: Tanh(),
+    nn.Tanhshrink: lambda _: TanhShrink(),
+    nn.Threshold: _threshold,
 }
-# torch.nn modules that are activations too: swapped, but without facts as yet.
-_TORCH_OTHERS: frozenset[type[nn.Module]] = frozenset(
-    {
-        nn.CELU, nn.Hardshrink, nn.LogSigmoid, nn.Mish, nn.PReLU, nn.RReLU, nn.SELU, nn.Softplus, nn.Softshrink,
-        nn.Softsign, nn.Tanhshrink,
-    }
-)  # fmt: skip

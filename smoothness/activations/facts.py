@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from itertools import pairwise
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from smoothness.activations import polynomials
 
@@ -53,6 +54,12 @@ class ActivationFacts:
         slope_turns: points other than breakpoints where φ'' changes sign.
         function: φ itself, for float64 tensors.
         derivative: φ' almost everywhere, for float64 tensors.
+        period: φ(z + period) - φ(z) is the same for all z (None for most φ); breakpoints and turning points are
+            then those in [0, period).
+        elementwise: False for an activation of several features at once. `applicable` names the facts it has; the
+            others are NaN, empty or None. Its Lipschitz constant is that from l2 to l2, slopes are the partial
+            derivatives, monotone means in every input, moments are means over the outputs for independent
+            standard normal inputs.
     """
 
     name: str
@@ -74,6 +81,22 @@ class ActivationFacts:
     slope_turns: tuple[float, ...] = ()
     function: Callable[[Tensor], Tensor] | None = field(default=None, compare=False, repr=False)
     derivative: Callable[[Tensor], Tensor] | None = field(default=None, compare=False, repr=False)
+    period: float | None = None
+    elementwise: bool = True
+
+    @property
+    def applicable(self) -> tuple[str, ...]:
+        """Names of the facts that apply: all for an elementwise activation, some for one of several features.
+
+        >>> from smoothness.activations import activation_facts
+        >>> "breakpoints" in activation_facts("group_sort").applicable
+        False
+        """
+        names = [f.name for f in fields(self) if f.name not in ("name", "elementwise")]
+        if self.elementwise:
+            return tuple(names)
+        scalar = ("breakpoints", "polynomial_pieces", "value_turns", "slope_turns", "function", "derivative", "period")
+        return tuple(n for n in names if n not in scalar and getattr(self, n) == getattr(self, n))
 
     @property
     def affine_pieces(self) -> tuple[tuple[float, float], ...] | None:
@@ -114,22 +137,33 @@ def smooth_facts(
     breakpoints: tuple[Breakpoint, ...] = (),
     value_turns: tuple[float, ...] = (),
     slope_turns: tuple[float, ...] = (),
+    width: float | None = None,
 ) -> ActivationFacts:
-    """Facts of a continuous φ from its closed-form extremes; moments by quadrature to about 1e-13."""
+    """Facts of φ from its closed-form extremes; moments by quadrature to about 1e-13.
+
+    `width` is the length over which φ' changes, sup |φ'| / curvature by default: the quadrature is as fine around
+    0, breakpoints and turning points.
+    """
     function = getattr(function, "forward", function)  # past the hooks of an open surrogate gradient
+    function = _frozen(function)
     derivative = partial(autograd_slope, function)
-    mean, second, slope_second = normal_moments(function, derivative, [b.position for b in breakpoints])
+    steepest = max(abs(slope[0]), abs(slope[1]))
+    if width is None:
+        width = steepest / curvature if 0 < curvature < math.inf else 1.0
+    centres = {0.0, *(b.position for b in breakpoints), *slope_turns}
+    mean, second, slope_second = normal_moments(function, derivative, _fine_cuts(centres, width))
+    order = min((b.order for b in breakpoints), default=math.inf)
     return ActivationFacts(
         name=name,
-        smoothness_class=min((b.order for b in breakpoints), default=math.inf),
+        smoothness_class=order,
         breakpoints=breakpoints,
         slope_min=slope[0],
         slope_max=slope[1],
-        lipschitz=max(abs(slope[0]), abs(slope[1])),
+        lipschitz=math.inf if order == -1 else steepest,
         curvature=curvature,
         slope_variation=slope_variation,
         bounded=bounded,
-        monotone=slope[0] >= 0,
+        monotone=slope[0] >= 0 and all(b.jump > 0 for b in breakpoints if b.order == -1),
         at_zero=float(function(torch.zeros((), dtype=torch.float64))),
         mean=mean,
         second_moment=second,
@@ -138,6 +172,83 @@ def smooth_facts(
         slope_turns=slope_turns,
         function=function,
         derivative=derivative,
+    )
+
+
+def sinusoid_facts(
+    name: str, amplitude: float, frequency: float, *, phase: float = 0.0, line: tuple[float, float] = (0.0, 0.0)
+) -> ActivationFacts:
+    """Facts of φ(z) = c0 + c1 z + amplitude · sin(frequency · z + phase), line = (c0, c1), all in closed form."""
+    (c0, c1), a, f = line, amplitude, frequency
+    period, steepest = 2 * math.pi / f, abs(a) * f
+    low, high = c1 - steepest, c1 + steepest
+    # E sin(fu + p) = m sin p; E cos 2(fu + p) = m⁴ cos 2p; E u sin(fu + p) = f m cos p.
+    m = math.exp(-(f**2) / 2)
+    mean_sine, sine_square = m * math.sin(phase), 0.5 - 0.5 * m**4 * math.cos(2 * phase)
+
+    def turns(offsets: tuple[float, ...]) -> tuple[float, ...]:
+        return tuple(sorted((x - phase) / f % period for x in offsets))
+
+    values: tuple[float, ...] = ()
+    if low < 0 < high:
+        x = math.acos(-c1 / (a * f))
+        values = turns((x, -x))
+
+    def function(z: Tensor) -> Tensor:
+        return c0 + c1 * z + a * torch.sin(f * z + phase)
+
+    def derivative(z: Tensor) -> Tensor:
+        return c1 + a * f * torch.cos(f * z + phase)
+
+    return ActivationFacts(
+        name=name,
+        smoothness_class=math.inf,
+        breakpoints=(),
+        slope_min=low,
+        slope_max=high,
+        lipschitz=max(abs(low), abs(high)),
+        curvature=abs(a) * f**2,
+        slope_variation=math.inf,
+        bounded=c1 == 0,
+        monotone=low >= 0,
+        at_zero=c0 + a * math.sin(phase),
+        mean=c0 + a * mean_sine,
+        second_moment=c0**2 + c1**2 + a**2 * sine_square + 2 * a * (c0 * mean_sine + c1 * f * m * math.cos(phase)),
+        slope_second_moment=c1**2 + 2 * c1 * a * f * m * math.cos(phase) + (a * f) ** 2 * (1 - sine_square),
+        value_turns=values,
+        slope_turns=turns((0.0, math.pi)),
+        function=function,
+        derivative=derivative,
+        period=period,
+    )
+
+
+def vector_facts(
+    name: str,
+    *,
+    smoothness_class: float,
+    lipschitz: float,
+    monotone: bool,
+    moments: tuple[float, float, float] = (math.nan, math.nan, math.nan),
+) -> ActivationFacts:
+    """Facts of an activation that passes on some of its inputs, unchanged: one input has slope 1, the rest 0."""
+    mean, second, slope_second = moments
+    return ActivationFacts(
+        name=name,
+        smoothness_class=smoothness_class,
+        breakpoints=(),
+        slope_min=0.0,
+        slope_max=1.0,
+        lipschitz=lipschitz,
+        curvature=math.inf,
+        slope_variation=math.nan,
+        bounded=False,
+        monotone=monotone,
+        at_zero=0.0,
+        mean=mean,
+        second_moment=second,
+        slope_second_moment=slope_second,
+        elementwise=False,
     )
 
 
@@ -219,6 +330,20 @@ def piecewise_polynomial_facts(
         function=partial(polynomials.evaluate, positions, pieces),
         derivative=partial(polynomials.evaluate, positions, tuple(slopes)),
     )
+
+
+def _frozen(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The function of a module as it is now: facts do not follow parameters that are trained later."""
+    module = getattr(function, "__self__", None)
+    if isinstance(module, nn.Module) and any(True for _ in module.parameters()):
+        return copy.deepcopy(module).double().requires_grad_(False).forward
+    return function
+
+
+def _fine_cuts(centres: Iterable[float], width: float) -> list[float]:
+    """Points at doubling distances from every centre, from half the width on."""
+    steps = [width * 2.0**k for k in range(-1, max(0, math.ceil(math.log2(28 / width))))]
+    return [t + side * step for t in centres for side in (-1, 0, 1) for step in steps]
 
 
 def autograd_slope(function: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:

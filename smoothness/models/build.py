@@ -123,7 +123,8 @@ def build_twins(
         settings: passed on to `build_model`.
 
     Raises:
-        ValueError: as `build_model`; also an empty or repeated list, or a gain for an unknown label.
+        ValueError: as `build_model`; also an empty or repeated list, a gain for an unknown label, or an activation
+            that pools features among others that do not.
 
     >>> twins = build_twins("mlp", ["relu", "gelu"], seed=1, input_shape=(4,), classes=3)
     >>> bool((twins["relu"].linear1.weight == twins["gelu"].linear1.weight).all())
@@ -138,10 +139,19 @@ def build_twins(
     gains = dict(gain) if isinstance(gain, Mapping) else dict.fromkeys(activations, gain)
     for label in gains:
         check_choice("label in gain", label, activations)
-    return {
+    twins = {
         label: build_model(architecture, kind, seed=seed, gain=gains.get(label, 2**0.5), **settings)
         for label, kind in activations.items()
     }
+    shapes = {label: [p.shape for p in twin.parameters() if p.ndim > 1] for label, twin in twins.items()}
+    first = next(iter(shapes))
+    for label, found in shapes.items():
+        if found != shapes[first]:
+            raise ValueError(
+                f"{label!r} needs other weight shapes than {first!r}, so they cannot share weights; build it alone "
+                "with build_model"
+            )
+    return twins
 
 
 def build_record(model: nn.Module) -> BuildRecord:

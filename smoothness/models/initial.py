@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from smoothness._checks import check_positive
-from smoothness.activations import activation_facts
+from smoothness.activations import Activation, activation_facts
 
 Gain = float | str
 
@@ -24,10 +24,20 @@ def resolve_gain(gain: Gain, activation: nn.Module) -> float:
     1.41421...
     """
     if gain == "auto":
-        return 1 / math.sqrt(activation_facts(activation).second_moment)
+        moment = activation_facts(activation).second_moment
+        if not moment > 0:
+            raise ValueError(
+                f"gain='auto' needs the second moment of {activation!r}, which is not known; give a number"
+            )
+        return 1 / math.sqrt(moment)
     if isinstance(gain, str):
         raise ValueError(f"gain must be a positive number or 'auto', got {gain!r}")
     return check_positive("gain", gain)
+
+
+def features_pooled(activation: nn.Module) -> int:
+    """Features that an activation takes in for each it gives out: 2 for maxout of pairs, 1 for most."""
+    return activation.inputs_per_output if isinstance(activation, Activation) else 1
 
 
 def initialise(model: nn.Module, seed: int, gain: float) -> None:

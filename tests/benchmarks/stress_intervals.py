@@ -15,16 +15,18 @@ import time
 
 import torch
 
-from smoothness.activations import activation, list_activations
+from smoothness.activations import activation, activation_facts, list_activations
 from smoothness.activations.intervals.ranges import secant_range, slope_range, value_range
 from smoothness.activations.mollification.mollify import mollify
-from tests.activations.interval_checks import FORMULAS, draw, exact_violations, looseness, sampled_excess
+from tests.activations.interval_checks import FORMULAS, VARIANTS, draw, exact_violations, looseness, sampled_excess
 
 CHUNK = 50_000
 
 
 def stress(name: str, count: int, sigma: float, exact: int = 400, compared: int = 2000) -> str:
-    facts = (mollify(name, sigma) if sigma else activation(name)).facts()
+    kind, parameters = VARIANTS.get(name, (name, {}))
+    module = activation(kind, **parameters)
+    facts = (mollify(module, sigma) if sigma else module).facts()
     formula = None if sigma else FORMULAS.get(name)
     seconds, excess, empty, violations, loose = [0.0] * 3, [-float("inf")] * 3, 0, 0, [0.0] * 3
     for start in range(0, count, CHUNK):
@@ -59,7 +61,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(f"{'activation':34} low>high  excess: value  pairs  centre  exact  loose: value slope secant  seconds")
-    for name in options.names or list_activations():
+    elementwise = [name for name in list_activations() if activation_facts(name).elementwise]
+    for name in options.names or [*elementwise, *VARIANTS]:
         print(stress(name, options.count, options.sigma), flush=True)
 
 

@@ -42,6 +42,11 @@ def hull(first: Range, second: Range) -> Range:
     return torch.minimum(first[0], second[0]), torch.maximum(first[1], second[1])
 
 
+def choose(choice: Tensor, first: Range, second: Range) -> Range:
+    """The first range where `choice`, else the second."""
+    return torch.where(choice, first[0], second[0]), torch.where(choice, first[1], second[1])
+
+
 def empty_range(like: Tensor) -> Range:
     """(inf, -inf): the hull of nothing."""
     return torch.full_like(like, math.inf), torch.full_like(like, -math.inf)
@@ -54,12 +59,12 @@ class CertifiedCurve:
     Horner's, and none on pieces of a piecewise affine φ that are constants of at most 24 bits or ±2^k z, k >= 0.
     Any other φ is evaluated by `facts.function` and `facts.derivative`, which are trusted to
 
-        |error of φ(z)|  <= 64 ε (|φ(z)| + |z φ'(z)| + w M)      ε = 2^-52, M = max(1, sup |φ'|)
-        |error of φ'(z)| <= 64 ε (|φ'(z)| + M)
+        |error of φ(z)|  <= 64 ε (|φ(z)| + |z φ'(z)| + (w + r) M)      ε = 2^-52, M = max(1, sup |φ'|)
+        |error of φ'(z)| <= 64 ε (|φ'(z)| + (1 + r/w) M)
 
-    where w = sup |φ'| / `curvature` is the width of its transition (1 when that is not positive and finite); beyond
-    10^30 it is taken to be its asymptote. `side` chooses the limit at a breakpoint: -1 from the left (φ's own value),
-    +1 from the right.
+    where w = sup |φ'| / `curvature` is the width of its transition (1 when that is not positive and finite) and r the
+    farthest breakpoint or turning point from 0, whose distance to z is rounded; beyond 10^30 it is taken to be its
+    asymptote. `side` chooses the limit at a breakpoint: -1 from the left (φ's own value), +1 from the right.
 
     Raises:
         TypeError: facts with neither polynomial pieces nor a function and its derivative.
@@ -74,7 +79,9 @@ class CertifiedCurve:
         self.lipschitz = max(abs(facts.slope_min), abs(facts.slope_max))
         curvature = facts.curvature
         width = self.lipschitz / curvature if 0 < curvature < math.inf else 1.0
-        self._slope_unit = max(self.lipschitz, 1.0)
+        marks = [*(b.position for b in facts.breakpoints), *facts.value_turns, *facts.slope_turns]
+        reach = max(map(abs, marks), default=0.0)
+        self._slope_unit = max(self.lipschitz, 1.0) * (1 + reach / width)
         self._value_unit = width * self._slope_unit
         self._positions = self._tensor(b.position for b in facts.breakpoints)
         self._aside = {

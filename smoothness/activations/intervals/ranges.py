@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from smoothness.activations.facts import ActivationFacts
 from smoothness.activations.intervals.enclosures import CertifiedCurve, Range
+from smoothness.activations.intervals.periodic import PeriodicCurve
 from smoothness.activations.intervals.secants import secant_extremes
 
 # Elements handled at once: their temporaries stay in the processor's cache.
@@ -21,7 +23,8 @@ def value_range(facts: ActivationFacts, lower: Tensor | float, upper: Tensor | f
     The right limit at a jump t counts when lower <= t < upper (φ takes the left value). Ranges are for the
     real-valued φ of the facts, within 1e-6 of the true range (absolute or relative; times the largest slope where
     that exceeds 1). They cover the rounding of evaluating φ in float64 (`CertifiedCurve` states the margins), not
-    that of a float32 network.
+    that of a float32 network. Beyond 2^27 periods from 0 a periodic φ, with or without drift, gets
+    global bounds (`PeriodicCurve`).
 
     Args:
         facts: the activation.
@@ -32,14 +35,14 @@ def value_range(facts: ActivationFacts, lower: Tensor | float, upper: Tensor | f
         (low, high) of the broadcast shape and the common type, rounded outward, computed in float64.
 
     Raises:
-        TypeError: end points of another type, or facts that lack the function.
+        TypeError: end points of another type, facts that lack the function, or an activation of several features.
         ValueError: NaN, or lower > upper; the argument is named.
 
     >>> from smoothness.activations import activation_facts
     >>> value_range(activation_facts("relu"), torch.tensor([-1.0, 2.0]), torch.tensor(3.0))
     (tensor([0., 2.]), tensor([3., 3.]))
     """
-    return _by_chunks(facts, CertifiedCurve.value_extremes, {"lower": lower, "upper": upper})
+    return _by_chunks("value_range", facts, {"lower": lower, "upper": upper})
 
 
 def slope_range(facts: ActivationFacts, lower: Tensor | float, upper: Tensor | float) -> Range:
@@ -56,7 +59,7 @@ def slope_range(facts: ActivationFacts, lower: Tensor | float, upper: Tensor | f
     >>> slope_range(activation_facts("step"), torch.tensor([-1.0, 0.0, -1.0]), torch.tensor([1.0, 1.0, 0.0]))
     (tensor([0., 0., 0.]), tensor([inf, inf, 0.]))
     """
-    return _by_chunks(facts, CertifiedCurve.slope_extremes, {"lower": lower, "upper": upper})
+    return _by_chunks("slope_range", facts, {"lower": lower, "upper": upper})
 
 
 def secant_range(facts: ActivationFacts, at: Tensor | float, lower: Tensor | float, upper: Tensor | float) -> Range:
@@ -73,20 +76,31 @@ def secant_range(facts: ActivationFacts, at: Tensor | float, lower: Tensor | flo
     >>> secant_range(activation_facts("relu"), torch.tensor(1.0), torch.tensor(-3.0), torch.tensor(2.0))
     (tensor(0.2500), tensor(1.))
     """
-    return _by_chunks(facts, secant_extremes, {"at": at, "lower": lower, "upper": upper})
+    return _by_chunks("secant_range", facts, {"at": at, "lower": lower, "upper": upper})
 
 
-def _by_chunks(facts: ActivationFacts, extremes: Callable[..., Range], arguments: dict[str, Tensor | float]) -> Range:
+def _by_chunks(function: str, facts: ActivationFacts, arguments: dict[str, Tensor | float]) -> Range:
+    if not facts.elementwise:
+        raise TypeError(f"{function} needs an elementwise activation; {facts.name} acts on several features at once")
     # Leaving inference mode lets the derivative be taken by automatic differentiation.
     with torch.inference_mode(False), torch.no_grad():
         tensors, dtype = _checked(arguments)
-        curve = CertifiedCurve(facts, tensors[0].device)
+        extremes = _extremes(function, facts, tensors[0].device)
         shape, flat = tensors[0].shape, [z.reshape(-1).contiguous() for z in tensors]
         starts = range(0, max(len(flat[0]), 1), _CHUNK)
-        parts = [extremes(curve, *(z[k : k + _CHUNK] for z in flat)) for k in starts]
+        parts = [extremes(*(z[k : k + _CHUNK] for z in flat)) for k in starts]
         lows, highs = zip(*parts, strict=True)
         low, high = torch.cat(lows).reshape(shape), torch.cat(highs).reshape(shape)
         return _rounded(low, dtype, -1), _rounded(high, dtype, 1)
+
+
+def _extremes(function: str, facts: ActivationFacts, device: torch.device) -> Callable[..., Range]:
+    curve = CertifiedCurve(facts, device) if facts.period is None else PeriodicCurve(facts, device)
+    if function == "value_range":
+        return curve.value_extremes
+    if function == "slope_range":
+        return curve.slope_extremes
+    return curve.secant_extremes if isinstance(curve, PeriodicCurve) else partial(secant_extremes, curve)
 
 
 def _checked(arguments: dict[str, Tensor | float]) -> tuple[list[Tensor], torch.dtype]:

@@ -14,6 +14,7 @@ from smoothness.activations.intervals.enclosures import (
     TINY,
     CertifiedCurve,
     Range,
+    choose,
     empty_range,
     hull,
     widened,
@@ -63,8 +64,13 @@ class _Secants:
             self.low[rows] -= slack
             self.high[rows] += slack
 
-    def to(self, s: Tensor, rows: Tensor, value: Range, slopes: tuple[Range, Range]) -> Range:
-        """Secants from `at` to s != at: the quotient, cut by the slopes between (mean value theorem)."""
+    def to(
+        self, s: Tensor, rows: Tensor, value: Range, slopes: tuple[Range, Range], start: Tensor | None = None
+    ) -> Range:
+        """Secants from `at` to s != at: the quotient, cut by the slopes between (mean value theorem).
+
+        `start` replaces s there when `value` is the limit right of a jump.
+        """
         at, origin, origin_error = self.at[rows], self.origin[rows], self.origin_error[rows]
         # Scaled down where a difference might overflow.
         size = torch.maximum(torch.maximum(s.abs(), at.abs()), torch.maximum(value[0].abs(), origin.abs()))
@@ -76,9 +82,9 @@ class _Secants:
         low, high = widened(secant, torch.where(error.isnan(), math.inf, error))
         low, high = low.nan_to_num(-math.inf, math.inf, -math.inf), high.nan_to_num(math.inf, math.inf, -math.inf)
         right = s > at
-        beside_at = _where(right, _at(self.after, rows), _at(self.before, rows))
-        beside_s = _where(right, slopes[0], slopes[1])
-        between = self._mean_slope(at, s, beside_at, beside_s)
+        beside_at = choose(right, _at(self.after, rows), _at(self.before, rows))
+        beside_s = choose(right, slopes[0], slopes[1])
+        between = self._mean_slope(at, s if start is None else start, beside_at, beside_s)
         low, high = torch.maximum(low, between[0]), torch.minimum(high, between[1])
         wide = (high - low > 1e-9).nonzero().squeeze(1)
         if len(wide) and len(self.positions):
@@ -98,8 +104,8 @@ class _Secants:
         k = first.clamp(max=len(self.positions) - 1)
         t, run, right = self.positions[k], b - a, b > a
         near, far = (
-            _where(right, _at(self.left, k), _at(self.right, k)),
-            _where(right, _at(self.right, k), _at(self.left, k)),
+            choose(right, _at(self.left, k), _at(self.right, k)),
+            choose(right, _at(self.right, k), _at(self.left, k)),
         )
         near, far = self._mean_slope(a, t, beside_a, near), self._mean_slope(t, b, far, beside_b)
         share = (t - a) / run, (b - t) / run
@@ -142,7 +148,7 @@ def _add_limits(found: _Secants) -> None:
     for b in curve.facts.breakpoints:
         if b.order == -1:
             jump = (at == b.position) & ~alone
-            after = _where(jump, (torch.full_like(at, math.copysign(math.inf, b.jump)),) * 2, after)
+            after = choose(jump, (torch.full_like(at, math.copysign(math.inf, b.jump)),) * 2, after)
     rows = ((lower <= at) & (at < upper) | alone).nonzero().squeeze(1)
     found.add(rows, _at(after, rows))
 
@@ -166,16 +172,19 @@ def _add_knot(found: _Secants, t: Tensor) -> _Point:
     sides = [(curve.value(t, side), widened(*curve.slope(t, side))) for side in (-1, 1)]
     (left_value, before), (right_value, after) = sides
     inside, secant = (lower < t) & (t < upper) & (at != t), found.everything()
-    # The slopes between do not bound a secant to the limit beyond a jump.
-    free = torch.full_like(t, -math.inf), torch.full_like(t, math.inf)
-    wanted = [(left_value, (before, after), inside, None if jump else secant)]
+    wanted = [(left_value, (before, after), inside, None if jump else secant, t)]
     if jump:
-        wanted.append((right_value, (free, free), (lower <= t) & (t < upper) & (at != t), None))
-    for value, slopes, mask, kept in wanted:
+        # From the left, the slopes between do not bound a secant to the limit beyond a jump.
+        free = torch.full_like(t, -math.inf), torch.full_like(t, math.inf)
+        beyond = (lower <= t) & (t < upper)
+        wanted.append((right_value, (free, free), beyond & (at < t), None, t))
+        wanted.append((right_value, (after, after), beyond & (at > t), None, t.nextafter(t.new_tensor(math.inf))))
+    for value, slopes, mask, kept, start in wanted:
         rows = mask.nonzero().squeeze(1)
         if len(rows):
             s = t.expand(len(rows))
-            found.add(rows, found.to(s, rows, (value[0].expand_as(s), value[1].expand_as(s)), slopes), kept)
+            value = value[0].expand_as(s), value[1].expand_as(s)
+            found.add(rows, found.to(s, rows, value, slopes, start.expand_as(s)), kept)
     return _Point(t, left_value, before, right_value, after, secant)
 
 
@@ -200,18 +209,18 @@ def _add_tangents(
         found.loosen(rows, float(spread))
         return
     cut_left, cut_right = lower[rows] > left.s, upper[rows] < right.s
-    a = torch.where(cut_left, lower[rows], left.s), _where(cut_left, _at(ends[0].right_value, rows), left.right_value)
-    b = torch.where(cut_right, upper[rows], right.s), _where(cut_right, _at(ends[1].value, rows), right.value)
-    slope_a = _where(cut_left, _at(ends[0].after, rows), left.after)
-    slope_b = _where(cut_right, _at(ends[1].before, rows), right.before)
+    a = torch.where(cut_left, lower[rows], left.s), choose(cut_left, _at(ends[0].right_value, rows), left.right_value)
+    b = torch.where(cut_right, upper[rows], right.s), choose(cut_right, _at(ends[1].value, rows), right.value)
+    slope_a = choose(cut_left, _at(ends[0].after, rows), left.after)
+    slope_b = choose(cut_right, _at(ends[1].before, rows), right.before)
     # A convex φ has a least secant to its right and a largest to its left; `sign` turns all into least.
     from_left = from_left[rows]
     sign = torch.where(from_left, float(bend), -float(bend))
     target = torch.where(sign > 0, found.low[rows], -found.high[rows])
-    nearest = _where(
+    nearest = choose(
         from_left,
-        _where((lower[rows] < left.s) | jump, _at(left.secant, rows), _at(ends[0].secant, rows)),
-        _where(upper[rows] > right.s, _at(right.secant, rows), _at(ends[1].secant, rows)),
+        choose((lower[rows] < left.s) | jump, _at(left.secant, rows), _at(ends[0].secant, rows)),
+        choose(upper[rows] > right.s, _at(right.secant, rows), _at(ends[1].secant, rows)),
     )
     arcs, chosen = proved_arcs(
         Fixed(at[rows], found.origin[rows], found.origin_error[rows], sign),
@@ -228,7 +237,7 @@ def _add_tangents(
 
 
 def _add_tails(found: _Secants, edges: tuple[tuple[float, float], ...]) -> None:
-    """Beyond the last turning point, where φ' is all but constant, secants run between those to both ends."""
+    """Where φ' is all but constant, secants run between those to both ends; else the tail is one convex arc."""
     for (edge, slack), past, side in ((edges[0], found.lower, -1), (edges[1], found.upper, 1)):
         rows = (past * side > edge * side).nonzero().squeeze(1)
         if not len(rows):
@@ -236,15 +245,17 @@ def _add_tails(found: _Secants, edges: tuple[tuple[float, float], ...]) -> None:
         if math.isfinite(slack):
             found.loosen(rows, slack)
         else:
-            # φ' has no finite limit: every secant is between an end's and the slopes there.
+            # φ bends one way all along. From inside, secants are extreme at the ends; from outside, at the ends or
+            # at a tangent, whose slope lies between those at the tail's start and at infinity.
+            rows = rows[found.at[rows] * side < edge * side]
             start = found.lower[rows].clamp(min=edge) if side > 0 else found.upper[rows].clamp(max=edge)
-            for s in (start, past[rows]):
-                found.add(rows, widened(*found.curve.slope(s, side)))
+            low, high = widened(*found.curve.slope(start, side))
+            slopes, _ = found.curve.slope(past.new_tensor([edge, side * math.inf]))
+            if slopes[1] > slopes[0]:
+                found.low[rows] = torch.minimum(found.low[rows], low)
+            else:
+                found.high[rows] = torch.maximum(found.high[rows], high)
 
 
 def _at(pair: Range, rows: Tensor) -> Range:
     return pair[0][rows], pair[1][rows]
-
-
-def _where(choice: Tensor, first: Range, second: Range) -> Range:
-    return torch.where(choice, first[0], second[0]), torch.where(choice, first[1], second[1])

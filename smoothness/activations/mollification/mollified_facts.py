@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Protocol
 
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from smoothness.activations import polynomials
+from smoothness.activations.computed import local_grid, sign_changes, values_at
 from smoothness.activations.facts import ActivationFacts, normal_moments
 
 
@@ -27,47 +27,54 @@ class Expectation(Protocol):
         """The expectation of φ', in the sense of distributions."""
 
 
+@dataclass(frozen=True)
+class Bends:
+    """Where φ_σ bends, and over which length.
+
+    Attributes:
+        sigma: width of the Gaussian bends.
+        positions: their centres, ascending: jumps and kinks of φ.
+        centres: where φ bends by itself, ascending.
+        width: over which length; its tails are those of exp(-|z|/width), or algebraic.
+    """
+
+    sigma: float
+    positions: tuple[float, ...] = ()
+    centres: tuple[float, ...] = ()
+    width: float = 0.0
+
+
 _REACH = 36.0  # in σ: beyond, a Gaussian falls under the smallest normal number
-CURVED = 45.0  # beyond this |z|, limits approached like exp(-|z|) are reached in float64
+_CURVED = 45.0  # in widths: beyond, limits approached like exp(-|z|/width) are reached in float64
+_NOISE = 1e-13  # share of the largest value below which the sign of a quadrature is rounding
+_FAR = 1e30  # where slopes are those at infinity, also of algebraic tails: 1/(1 + z²)
 
 
 def mollified_facts(
-    base: ActivationFacts,
-    name: str,
-    value: Expectation,
-    positions: tuple[float, ...],
-    sigma: float,
-    mean: float,
-    reach: float = 0.0,
-    noise: float = 0.0,
+    base: ActivationFacts, name: str, value: Expectation, bends: Bends, mean: float
 ) -> ActivationFacts:
     """Facts of φ_σ, given those of φ.
 
-    Turning points are zeros of φ_σ' and φ_σ'', bracketed on a grid of σ/16 and bisected to rounding; slope
-    extremes, total bending and curvature follow from them. There are no more than φ has, jumps and kinks
-    counted: Gaussian kernels diminish variation (Karlin 1968, Total Positivity).
+    Turning points are zeros of φ_σ' and φ_σ'', bracketed on a grid of 1/16 of the bends' widths and bisected to
+    rounding; slope extremes, total bending and curvature follow from them. There are no more than φ has, jumps
+    and kinks counted: Gaussian kernels diminish variation (Karlin 1968, Total Positivity).
 
     Args:
         base: facts of φ.
         name: name of φ_σ.
         value: φ_σ with its derivatives.
-        positions: where Gaussian bends of `value` are centred, ascending.
-        sigma: their width.
+        bends: where to look.
         mean: E φ_σ(u).
-        reach: up to which |z| φ bends by itself, between its breakpoints.
-        noise: share of the largest value below which a derivative's sign is rounding.
     """
     slope, bend = value.derivative, value.derivative.derivative
-    grid = _grid(positions, sigma, reach)
-    value_turns, slope_turns = (_sign_changes(f, grid, noise) for f in (slope, bend))
-    bend_turns = _sign_changes(bend.derivative, grid, noise)
+    grid, noise = _grid(bends), _NOISE if bends.centres else 0.0
+    value_turns, slope_turns = (sign_changes(f, grid, noise) for f in (slope, bend))
+    bend_turns = sign_changes(bend.derivative, grid, noise)
     left, right, bent = _limits(base)
-    path = [left, *_at(slope, slope_turns), right]
+    path = [left, *values_at(slope, slope_turns), right]
     smallest, largest = min(path), max(path)
     monotone = base.monotone or smallest >= 0
-    _, second, slope_second = normal_moments(
-        value, slope, [t + k * sigma / 2 for t in positions for k in range(-20, 21) if sigma < 1]
-    )
+    _, second, slope_second = normal_moments(value, slope, _cuts(bends))
     return replace(
         base,
         name=name,
@@ -76,10 +83,10 @@ def mollified_facts(
         slope_min=smallest,
         slope_max=largest,
         lipschitz=max(abs(smallest), abs(largest)),
-        curvature=max(bent, *map(abs, _at(bend, bend_turns)), 0.0),
+        curvature=max(bent, *map(abs, values_at(bend, bend_turns)), 0.0),
         slope_variation=sum(abs(b - a) for a, b in pairwise(path)),
         monotone=monotone,
-        at_zero=_at(value, (0.0,))[0],
+        at_zero=values_at(value, (0.0,))[0],
         mean=mean,
         second_moment=second,
         slope_second_moment=slope_second,
@@ -96,51 +103,29 @@ def _limits(base: ActivationFacts) -> tuple[float, float, float]:
         slopes = [polynomials.at(polynomials.derivative(c), z) for c, z in ends]
         return slopes[0], slopes[1], max(abs(polynomials.at(polynomials.derivative(c, 2), z)) for c, z in ends)
     assert base.derivative is not None
-    far = base.derivative(torch.tensor([-1e4, 1e4], dtype=torch.float64))
-    return float(far[0]), float(far[1]), 0.0
+    far = base.derivative(torch.tensor([-_FAR, _FAR], dtype=torch.float64)).tolist()
+    left, right = (0.0 if abs(slope) < 1 / _FAR else slope for slope in far)
+    return left, right, 0.0
 
 
-def _grid(positions: Sequence[float], sigma: float, reach: float) -> Tensor:
-    """Points at σ/16 within reach of the breakpoints, coarser ones where φ bends by itself."""
-    spans: list[list[float]] = []
-    for t in positions:
-        low, high = t - _REACH * sigma, t + _REACH * sigma
-        if spans and low <= spans[-1][1]:
-            spans[-1][1] = high
-        else:
-            spans.append([low, high])
-    parts = [np.linspace(low, high, 1 + 2 * math.ceil(8 * (high - low) / sigma)) for low, high in spans]
-    parts += [np.linspace(b[1], c[0], 65)[1:-1] for b, c in pairwise(spans)]
-    if reach:
-        reach += 9 * sigma
-        parts.append(np.linspace(-reach, reach, 1 + 2 * math.ceil(32 * reach / (1 + sigma))))
-    return torch.from_numpy(np.unique(np.concatenate([*parts, np.zeros(1)])))
+def _grid(bends: Bends) -> Tensor:
+    """Points at σ/16 within reach of Gaussian bends; where φ bends by itself, as fine as it is after smoothing."""
+    parts = [torch.zeros(1, dtype=torch.float64)]
+    if bends.positions:
+        parts.append(local_grid(bends.positions, bends.sigma / 16, _REACH * bends.sigma))
+    if bends.centres:
+        blurred = math.hypot(bends.sigma, bends.width)
+        parts.append(local_grid(bends.centres, blurred / 16, _CURVED * bends.width + 9 * bends.sigma))
+    return torch.from_numpy(np.unique(torch.cat(parts)))
 
 
-def _sign_changes(function: Callable[[Tensor], Tensor], grid: Tensor, noise: float) -> tuple[float, ...]:
-    """Where the function passes from one sign to the other; the middle of the zeros between, if there are."""
-    size = function(grid)
-    floor = max(1e-290, noise * float(size.abs().max()))
-
-    def sign(z: Tensor) -> Tensor:
-        value = function(z)
-        return torch.where(value.abs() <= floor, 0.0, value.sign())
-
-    signs = torch.where(size.abs() <= floor, 0.0, size.sign())
-    index = signs.nonzero().flatten()
-    turn = (signs[index[1:]] != signs[index[:-1]]).nonzero().flatten()
-    start, stop, before = grid[index[turn]], grid[index[turn + 1]], signs[index[turn]]
-    edges = []
-    for side in (True, False):  # the last point with the sign before, and the first with the sign after
-        low, high = start, stop
-        for _ in range(64):
-            middle = low + (high - low) / 2
-            state = sign(middle)
-            stays = (state == before) if side else (state != -before)
-            low, high = torch.where(stays, middle, low), torch.where(stays, high, middle)
-        edges.append(low if side else high)
-    return tuple(((edges[0] + edges[1]) / 2).tolist())
-
-
-def _at(function: Callable[[Tensor], Tensor], points: Sequence[float]) -> list[float]:
-    return function(torch.tensor(points, dtype=torch.float64)).tolist() if points else []
+def _cuts(bends: Bends) -> list[float]:
+    """Points at doubling distances from every bend, from half its width to 28: for the moments' quadrature."""
+    places = [(t, bends.sigma) for t in bends.positions]
+    places += [(t, math.hypot(bends.sigma, bends.width)) for t in bends.centres]
+    return [
+        t + side * width * 2.0**k
+        for t, width in places
+        for k in range(-1, max(0, math.ceil(math.log2(28 / width))))
+        for side in (-1, 0, 1)
+    ]

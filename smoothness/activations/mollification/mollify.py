@@ -16,24 +16,13 @@ from smoothness.activations.base import Activation
 from smoothness.activations.catalogue import activation as build_activation
 from smoothness.activations.catalogue import own_counterpart
 from smoothness.activations.facts import ActivationFacts
-from smoothness.activations.mollification.gaussian_exponential import GaussianExponential
-from smoothness.activations.mollification.gaussian_polynomials import GaussianPolynomial
-from smoothness.activations.mollification.mollified_facts import CURVED, Expectation, mollified_facts
-from smoothness.activations.mollification.quadrature import TRAPEZOID_ERROR, Trapezoid
+from smoothness.activations.mollification.mollified_facts import Expectation
+from smoothness.activations.mollification.routes import Route, find_route
 from smoothness.activations.mollification.unknown_modules import foreign_expectation, frozen_elementwise
-from smoothness.activations.smooth import ELU, GELU, Sigmoid, SiLU, Softplus, Tanh
 
 _CHUNK = 2**15  # elements a core
 
 Method = Literal["closed form", "quadrature", "estimate"]
-
-# Half-width of the strip around the real axis in which φ is analytic: the distance of its nearest singularity.
-_STRIPS: dict[type[Activation], Callable[[Any], float]] = {
-    Sigmoid: lambda _: math.pi,
-    SiLU: lambda _: math.pi,
-    Softplus: lambda softplus: math.pi / float(softplus.beta),
-    Tanh: lambda _: math.pi / 2,
-}
 
 
 @overload
@@ -50,13 +39,14 @@ def mollify(activation: str | nn.Module, sigma: float) -> nn.Module:
 
     Three ways, told by `.method`, with `.error` for value and slope in float64:
 
-    - "closed form": piecewise polynomials with any breakpoints and jumps, gelu, elu;
-    - "quadrature": silu, softplus, tanh, sigmoid by the trapezoidal rule (verified), and any other
-      elementwise module by Gauss-Legendre between the jumps and kinks that probing finds in [-32, 32],
-      when two resolutions agree to 1e-8 and there is no jump or kink from there to ±96;
+    - "closed form": piecewise polynomials with any breakpoints and jumps, gelu, elu, celu, selu, erf, gaussian,
+      sin, snake;
+    - "quadrature": the other elementwise ones of ours (verified), and any other elementwise module by
+      Gauss-Legendre between the jumps and kinks that probing finds in [-32, 32], when two resolutions agree to
+      1e-8 and there is no jump or kink from there to ±96;
     - "estimate": the same, when they do not, or there is.
 
-    Other modules are copied, frozen in evaluation mode and cast to float64: their parameters are not trained.
+    Activations are copied with their present parameters, which are not trained, and taken in evaluation mode.
 
     Args:
         activation: a name, one of our activations, a torch.nn activation or any elementwise module.
@@ -67,7 +57,7 @@ def mollify(activation: str | nn.Module, sigma: float) -> nn.Module:
 
     Raises:
         ValueError: unknown name; sigma negative, infinite or not a number.
-        TypeError: neither a name nor a module; a module that mixes elements (softmax, maxout), depends on
+        TypeError: neither a name nor a module; a module that mixes elements (softmax, maxout, k_winners), depends on
             their position (PReLU with several slopes), on chance, or on anything but one tensor.
 
     >>> step = mollify("step", sigma=0.5)
@@ -109,18 +99,17 @@ class Mollified(Activation):
     def __init__(self, base: nn.Module, sigma: float) -> None:
         super().__init__()
         self.sigma = sigma
-        own = copy.deepcopy(base) if isinstance(base, Activation) else own_counterpart(base)
-        rule = None if own is None else _own_expectation(own, sigma)
-        if own is None or rule is None:
-            known = None
-            base = frozen_elementwise(base)
+        own = _own_copy(base)
+        route = None if own is None else find_route(own, sigma)
+        rule: Expectation
+        if route is None:
+            own, base = None, frozen_elementwise(base)
             rule, self.error, probed = foreign_expectation(base, sigma)
             self.method = "quadrature" if probed and self.error <= 1e-8 else "estimate"
         else:
-            known, base = own, copy.deepcopy(base).requires_grad_(False)
-            self.method = "quadrature" if isinstance(rule, Trapezoid) else "closed form"
-            self.error = TRAPEZOID_ERROR if isinstance(rule, Trapezoid) else 1e-14
-        for name, hidden in (("base", base), ("_known", known), ("_rule", rule)):
+            base, rule, self.error = copy.deepcopy(base).requires_grad_(False), route.rule, route.error
+            self.method = "closed form" if route.exact else "quadrature"
+        for name, hidden in (("base", base), ("_known", own), ("_route", route), ("_rule", rule)):
             object.__setattr__(self, name, hidden)  # past nn.Module's: swapping must not look inside
 
     def forward(self, z: Tensor) -> Tensor:
@@ -142,21 +131,16 @@ class Mollified(Activation):
 
     @cached_property
     def _facts(self) -> ActivationFacts:
-        if self._known is None:
+        if self._known is None or self._route is None:
             raise TypeError(
                 f"facts of {self!r} are not certified: its breakpoints were found by probing; mollify one of our "
                 "activations or its torch.nn counterpart instead"
             )
         base = self._known.facts()
-        widest = _own_expectation(self._known, math.hypot(1, self.sigma))
+        widest = find_route(self._known, math.hypot(1, self.sigma))
         assert widest is not None
-        mean = float(widest(torch.zeros(1, dtype=torch.float64)))
-        name = f"{base.name}@sigma={self.sigma:g}"
-        if isinstance(self._rule, GaussianPolynomial):  # gelu too: its kernel is wider than sigma
-            facts = mollified_facts(base, name, self._rule, self._rule.positions, self._rule.sigma, mean)
-        else:
-            positions = tuple(b.position for b in base.breakpoints)
-            facts = mollified_facts(base, name, self._rule, positions, self.sigma, mean, reach=CURVED, noise=1e-13)
+        mean = float(widest.rule(torch.zeros(1, dtype=torch.float64)))
+        facts = self._route.facts(base, f"{base.name}@sigma={self.sigma:g}", mean)
         function, derivative = (partial(_expected, rule=rule) for rule in (self._rule, self._rule.derivative))
         return replace(facts, function=function, derivative=derivative)  # differentiable, and fit for vmap
 
@@ -166,26 +150,24 @@ class Mollified(Activation):
         return f"{self.base!r}, sigma={self.sigma:g}{how}"
 
     _known: Activation | None
+    _route: Route | None
     _rule: Expectation
 
 
-def _own_expectation(own: Activation, sigma: float) -> Expectation | None:
-    """φ_σ of an activation of ours; None where neither a closed form nor a strip of analyticity is known."""
-    kind = type(own)
-    if isinstance(own, ELU):
-        return GaussianExponential.elu(own.alpha, sigma)
-    if kind is GELU:
-        # gelu is relu - pdf mollified by 1: z cdf(z) = (z cdf(z) + pdf(z)) - pdf(z).
-        return GaussianPolynomial(math.hypot(1, sigma), (0.0,), ((0.0,), (0.0, 1.0)), (((-1, -1.0), (1, 1.0)),))
-    if kind in _STRIPS:
-        return Trapezoid(own.forward, sigma, _STRIPS[kind](own))
-    try:
-        facts = own.facts()
-    except TypeError:
+def _own_copy(base: nn.Module) -> Activation | None:
+    """A frozen float64 copy of an activation of ours, or our counterpart of torch.nn's.
+
+    Raises:
+        TypeError: one of several features at once.
+    """
+    own = base if isinstance(base, Activation) else own_counterpart(base)
+    if own is None:
         return None
-    if facts.polynomial_pieces is None:
-        return None
-    return GaussianPolynomial.of(tuple(b.position for b in facts.breakpoints), facts.polynomial_pieces, sigma)
+    if not own.elementwise:
+        raise TypeError(
+            f"mollify needs an elementwise activation; an output of {type(base).__name__} depends on several features"
+        )
+    return copy.deepcopy(own).double().requires_grad_(False)
 
 
 class _Expected(torch.autograd.Function):

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from smoothness._checks import check_choice, check_positive
+from smoothness.activations.base import Activation
 from smoothness.activations.catalogue import activation_facts
 from smoothness.activations.facts import Breakpoint, autograd_slope
+from smoothness.activations.families.vector import KWinners
 from smoothness.activations.mollification.mollify import mollify
 from smoothness.activations.recognition import is_any_activation
 from smoothness.activations.surrogates.foreign import Probed, probe_module
@@ -66,7 +68,8 @@ def surrogate_gradient(
 
     Found are activation modules (ours, torch.nn's, other houses'), activation functions that foreign
     modules call (F.relu, torch.tanh, z.relu_() ...), and foreign leaf modules without parameters that turn
-    out to be elementwise when probed; their jumps are located from their values in [-32, 32].
+    out to be elementwise when probed; their jumps are located from their values in [-32, 32]. k_winners is blurred
+    at the k-th largest feature, taken as a constant; maxout and group_sort keep their own gradient.
 
     Args:
         model: activations are looked for among its modules (itself included) and in their calls.
@@ -110,6 +113,8 @@ def surrogate_gradient(
 
 def surrogate_slope(module: nn.Module, shape: str, width: float) -> Slope | None:
     """The derivative to use for an activation, as a function of z; None where its own needs no change."""
+    if isinstance(module, Activation) and not module.elementwise:
+        return _winners_slope(module, shape, width) if isinstance(module, KWinners) else None
     if shape == "identity":
         return torch.ones_like
     if shape == "mollified":
@@ -137,6 +142,21 @@ def _blurred(rough: tuple[Breakpoint, ...], derivative: Slope, shape: str, width
             else:  # the sharp rise of the slope gives way to a blurred one
                 total = total + b.jump * (integral(u) - (u > 0).to(u.dtype))
         return total
+
+    return slope
+
+
+def _winners_slope(winners: KWinners, shape: str, width: float) -> Slope:
+    """The slope of z · (z >= t), blurred at its jump, with t the k-th largest feature taken as a constant."""
+    kernel, integral = KERNELS["gaussian" if shape == "mollified" else shape if shape in KERNELS else "tanh"]
+
+    def slope(z: Tensor) -> Tensor:
+        if shape == "identity":
+            return torch.ones_like(z)
+        threshold = winners.threshold(z)
+        u = (z - threshold) / width
+        kept = integral(u) if shape == "mollified" else (z >= threshold).to(z.dtype)
+        return kept + threshold * kernel(u) / width
 
     return slope
 

@@ -9,6 +9,7 @@ from torch import fx, nn
 
 from smoothness._checks import check_choice
 from smoothness._state import model_device
+from smoothness.activations.base import Activation
 from smoothness.activations.recognition import counterpart, is_any_activation
 from smoothness.activations.swapping.in_place import InPlace
 from smoothness.activations.swapping.new_forward import CallSlots, Make, use_run_time, use_traced
@@ -127,6 +128,12 @@ class _Swap:
         fresh = self.user_make(counterpart(there))
         if fresh is None:
             return None
+        pooled = _pooled(fresh)
+        if pooled != _pooled(there):
+            raise ValueError(
+                f"{fresh!r} gives 1 feature out for {pooled} in, so it cannot replace {type(there).__name__} in a "
+                "finished network; build the network for it instead (smoothness.build_model)"
+            )
         if getattr(fresh, "inplace", False) is True:
             vars(fresh)["inplace"] = False  # what replaces z -> φ(z) must leave z alone
         if self.dtype is not None and any(True for _ in fresh.parameters()):
@@ -176,6 +183,10 @@ class _Swap:
         if id(place.there) not in self.shared:
             self.shared[id(place.there)] = self.make(place.there)
         return self.shared[id(place.there)]
+
+
+def _pooled(module: nn.Module) -> int:
+    return module.inputs_per_output if isinstance(module, Activation) else 1
 
 
 def _leave_fast_path(model: nn.Module, place: Place) -> None:

@@ -1,15 +1,16 @@
-"""Activations with value jumps: step, sign, staircase, quantised_relu, jump_relu."""
+"""Value jumps: step, sign, staircase, quantised_relu, jump_relu; and the smooth sigmoid_staircase."""
 
 from __future__ import annotations
 
-import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from smoothness._checks import check_count
+from smoothness._checks import check_count, check_not_negative, check_positive
 from smoothness.activations.base import Activation
+from smoothness.activations.computed import computed_facts
 from smoothness.activations.facts import ActivationFacts, piecewise_affine_facts
 from smoothness.activations.flat import flat
 
@@ -87,6 +88,52 @@ class Staircase(Activation):
         return f"levels={self.levels}"
 
 
+class SigmoidStaircase(Activation):
+    """The staircase with soft steps: -1 + 2/(levels - 1) · Σ sigmoid((z - t_k)/temperature) over its thresholds t_k.
+
+    temperature -> 0 is the staircase. The thresholds stay where they are, so this is no change of scale.
+
+    >>> SigmoidStaircase(levels=3, temperature=0.01)(torch.tensor([-3.0, 0.0]))
+    tensor([-1.,  0.])
+    """
+
+    def __init__(self, levels: int = 5, temperature: float = 0.05) -> None:
+        super().__init__()
+        self.levels = check_count("levels", levels, minimum=2)
+        self.temperature = check_positive("temperature", temperature)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Apply φ elementwise."""
+        rate = 1 / self.temperature
+        value = torch.stack([torch.sigmoid((z - t) * rate) for t in Staircase(self.levels).thresholds]).sum(0)
+        return value * (2 / (self.levels - 1)) - 1
+
+    def facts(self) -> ActivationFacts:
+        """Slope and curvature found at their turning points, to rounding."""
+        return _sigmoid_staircase_facts(self.levels, self.temperature)
+
+    def extra_repr(self) -> str:
+        """Parameters as printed."""
+        return f"levels={self.levels}, temperature={self.temperature:g}"
+
+
+@lru_cache(maxsize=64)
+def _sigmoid_staircase_facts(levels: int, temperature: float) -> ActivationFacts:
+    module = SigmoidStaircase(levels, temperature)
+    name = f"sigmoid_staircase({module.extra_repr()})"
+    centres = Staircase(levels).thresholds
+    return computed_facts(
+        name,
+        module,
+        module.forward,
+        limits=(0.0, 0.0),
+        width=temperature,
+        bounded=True,
+        monotone=True,
+        centres=centres,
+    )
+
+
 class QuantisedReLU(Activation):
     """Nearest of 2^bits values equally spaced in [0, 1] (Zhou et al. 2016, arXiv 1606.06160).
 
@@ -137,9 +184,7 @@ class JumpReLU(Activation):
 
     def __init__(self, height: float = 0.5) -> None:
         super().__init__()
-        if not (math.isfinite(height) and height >= 0):
-            raise ValueError(f"height must be finite and at least 0, got {height!r}")
-        self.height = float(height)
+        self.height = check_not_negative("height", height)
 
     def forward(self, z: Tensor) -> Tensor:
         """Apply φ elementwise; NaN stays NaN."""

@@ -1,0 +1,1 @@
+"""The activations, one module a family; `catalogue` lists them all."""
