@@ -11,16 +11,24 @@ INSTALLED_DEV := $(VENV)/.installed-dev
 # One thread a process: results depend on the number, and two processes share two cores.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: demo test check lint types imports wheel bench clean
+.PHONY: demo test check docs lint types imports wheel bench clean
 
 demo: $(INSTALLED)
 	$(ONE_THREAD) $(BIN)/smoothness run activation-ablation --scale quick --workers 2 --out runs/activation-ablation --report runs/activation-ablation-report
 
 test: $(INSTALLED_DEV)
-	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m "not slow"
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m "not slow and not browser"
 
 check: lint types imports wheel
 	$(ONE_THREAD) $(BIN)/python -m pytest -m slow
+
+# The pages that are made from the package; a test fails when they are stale.
+docs: $(INSTALLED)
+	$(ONE_THREAD) $(BIN)/smoothness activations --plot docs/activations
+
+# The demo's report in a real browser: needs chromium and chromedriver.
+browser: $(INSTALLED_DEV) demo
+	$(ONE_THREAD) $(BIN)/python -m pytest tests/browser -m browser
 
 lint: $(INSTALLED_DEV)
 	$(BIN)/ruff check .

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from smoothness.analyzers.masking import Masking
 from smoothness.report.curves import describe_order, smoothness_order
 from smoothness.report.style import order_activations
-from smoothness.report.success import Masking
 from smoothness.report.tables import Difference, Spread, differences, spreads
 
 BASELINE = "relu"

@@ -11,7 +11,8 @@ from itertools import pairwise
 import pandas as pd
 import torch
 
-from smoothness.activations import Activation, activation, list_activations
+from smoothness.activations import Activation, activation, list_activations, mollify
+from smoothness.activations.dials import dial
 
 SPAN = 3.0
 _POINTS = 121
@@ -29,17 +30,25 @@ def spec_of(label: str) -> str:
 
 @functools.lru_cache(maxsize=256)
 def module_of(label: str) -> Activation | None:
-    """The catalogue's module for a label such as "relu" or "softplus(beta=4)"; None when it has none.
+    """The module of a label such as "relu", "softplus(beta=4)", "relu@sigma=0.1" or "elu(alpha=1; mean of relu)".
+
+    None when it stands for none of the catalogue's.
 
     >>> module_of("softplus(beta=4)")
     Softplus(beta=4)
     >>> module_of("somebody's own") is None
     True
     """
-    match = re.fullmatch(r"(\w+)(?:\((.*)\))?", spec_of(label))
-    if match is None or match[1] not in list_activations():
-        return None
+    spec = spec_of(label)
     try:
+        if smoothed := re.fullmatch(r"(.+)@sigma=([^@]+)", spec):
+            base = module_of(smoothed[1])
+            return None if base is None else mollify(base, float(smoothed[2]))
+        if held := re.fullmatch(r"(\w+)\(\w+=([^;,]+); ([\w+]+) of (\w+)\)", spec):
+            return dial(held[1], float(held[2]), hold=held[3].split("+"), reference=held[4])
+        match = re.fullmatch(r"(\w+)(?:\((.*)\))?", spec)
+        if match is None or match[1] not in list_activations():
+            return None
         call = ast.parse(f"f({match[2] or ''})", mode="eval").body
         keywords = call.keywords if isinstance(call, ast.Call) else []
         return activation(match[1], **{str(k.arg): ast.literal_eval(k.value) for k in keywords})

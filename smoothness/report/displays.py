@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from smoothness.analyzers.masking import Masking, family
 from smoothness.report.answer import BASELINE, Answer, format_255
 from smoothness.report.curves import describe_order, smoothness_order
-from smoothness.report.success import Masking, attack_rates, family
+from smoothness.report.success import attack_rates
 from smoothness.report.tables import Spread, groups, spreads
 
 

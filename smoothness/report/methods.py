@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import pandas as pd
 
+from smoothness.analyzers.masking import family
 from smoothness.report.answer import format_255, plural
 from smoothness.report.figures.robustness import architectures_of
 from smoothness.report.provenance import scrub, values_of
 from smoothness.report.style import order_activations
-from smoothness.report.success import FAMILIES, family, tested_epsilons
+from smoothness.report.success import FAMILIES, tested_epsilons
 from smoothness.study import Run
+from smoothness.study.instruments import JacobianSettings, KinkSettings
 
+# Quantities that stand in the report's figures and tables.
+_SHOWN = {
+    "attack_success",
+    "clean_accuracy",
+    "correct",
+    "jacobian_norm",
+    "kink_density",
+    "margin",
+    "slope_jump",
+    "value_jump",
+}
 _NORMS = {"linf": "max-norm", "l2": "l2", "l1": "l1"}
 
 
@@ -38,12 +51,14 @@ def _networks(run: Run, frame: pd.DataFrame) -> list[str]:
     training = run.config.training
     architectures, activations = ", ".join(architectures_of(frame)), ", ".join(order_activations(frame["activation"]))
     rates = values_of(cell.get("learning_rate") for cell in run.cells)
+    varied = run.config.factors.epochs
+    epochs = f"{values_of(varied)} epochs" if varied else plural(training.epochs, "epoch")
     tuned = f" (chosen on validation data from {values_of(training.learning_rates)})"
     return [
-        f"On {run.config.data.name}, each architecture ({architectures}) was trained with each activation "
-        f"({activations}) from {plural(frame['seed'].nunique(), 'seed')}; "
+        f"On {', '.join(run.config.data_labels)}, each architecture ({architectures}) was trained with each "
+        f"activation ({activations}) from {plural(frame['seed'].nunique(), 'seed')}; "
         "within a seed the initial weights and the batches are the same for all.",
-        f"Training: {plural(training.epochs, 'epoch')} of batches of {training.batch_size}, learning rate {rates}"
+        f"Training: {epochs} of batches of {training.batch_size}, learning rate {rates}"
         f"{tuned if len(training.learning_rates) > 1 else ''}, weight decay {training.weight_decay:g}, gain of the "
         f"initial weights {values_of(cell.get('gain') for cell in run.cells)}; activations without a useful gradient "
         f"were trained through a {training.surrogate} surrogate of width {training.surrogate_width:g}.",
@@ -73,18 +88,24 @@ def _attacks(run: Run, frame: pd.DataFrame) -> list[str]:
 def _smoothness(run: Run, frame: pd.DataFrame) -> list[str]:
     sentences = []
     measured = set(frame["quantity"])
-    if "jacobian_norm" in measured and run.config.jacobian is not None:
+    plain = {analyzer.kind: analyzer for analyzer in run.config.analyzers if not analyzer.label}
+    jacobian, kinks = plain.get("jacobian"), plain.get("kinks")
+    if "jacobian_norm" in measured and isinstance(jacobian, JacobianSettings):
         sentences.append(
             "Jacobian norms are those of the input gradient of the margin, exact at each example, against "
-            f"{norm_name(run.config.jacobian.norm)} perturbations."
+            f"{norm_name(jacobian.norm)} perturbations."
         )
-    kinks = run.config.kinks
-    if "kink_density" in measured and kinks is not None:
+    if "kink_density" in measured and isinstance(kinks, KinkSettings):
+        many = plural(kinks.examples, "example") if kinks.examples else "all examples"
         sentences.append(
             f"Kinks and jumps were enumerated exactly on {plural(kinks.segments, 'random segment')} of half-length "
-            f"{kinks.radius:g} (input l2) through each of at most {plural(kinks.examples, 'example')} "
-            f"({', '.join(kinks.architectures)}); their densities estimate the mean over all directions."
+            f"{kinks.radius:g} (input l2) through each of at most {many} "
+            f"({', '.join(kinks.architectures or ('all architectures',))}); their densities estimate the mean over "
+            "all directions."
         )
+    more = sorted(measured - _SHOWN)
+    if more:
+        sentences.append(f"Also measured, and only in the frame of all rows: {', '.join(more)}.")
     return [
         *sentences,
         "Normalised figures divide by the example's margin (true logit minus the largest other), over correctly "

@@ -18,12 +18,15 @@ from smoothness.report.displays import (
     raw_table,
     summary_table,
 )
+from smoothness.report.downloads import Download, render_csv, render_latex, render_parquet
+from smoothness.report.gallery import RULE, Wall, walls
 from smoothness.report.methods import methods, norm_name
 from smoothness.report.plates import Plate, plates
 from smoothness.report.provenance import flatten, provenance, scrub
 from smoothness.report.success import HEADLINE, PRECISION, masking, nearest_epsilon, tested_epsilons
 from smoothness.report.tables import check_columns, per_seed, split_valid, summary_frame
 from smoothness.study import Run, StudyConfig
+from smoothness.study.cells import excluded as excluded_cells
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,11 @@ class Page:
     scale: str
     answer: Answer
     missing: list[str]
+    errors: list[tuple[str, str]]
+    left_out: list[tuple[str, str]]
     plates: list[Plate]
+    gallery: list[Wall]
+    gallery_rule: str
     masking: Table
     comparison: Table | None
     summary: Table
@@ -48,7 +55,7 @@ class Page:
     provenance: list[tuple[str, str]]
     settings: list[tuple[str, str]]
     command: str
-    results: pd.DataFrame
+    downloads: list[Download]
 
     @property
     def failed(self) -> int:
@@ -65,7 +72,7 @@ def build_page(run: Run, checks: Sequence[Check]) -> Page:
     check_columns(run.frame)
     order = ["architecture", "activation", "seed", "quantity", "attack", "epsilon", "layer", "example"]
     # Sorted, so that the order in which cells finished cannot reach the page.
-    ordered = named_by_spec(run.frame, run.config).sort_values(order, kind="stable")
+    ordered = as_shown(run.frame, run.config).sort_values(order, kind="stable")
     frame, excluded = split_valid(ordered)
     if frame.empty:
         raise ValueError(
@@ -80,17 +87,22 @@ def build_page(run: Run, checks: Sequence[Check]) -> Page:
         results.insert(4, "headline_epsilon", headline)
     pairs = zip(results["activation"], results["architecture"], strict=True)
     results["masked"] = [masked[str(activation), str(architecture)].masked for activation, architecture in pairs]
+    summary = summary_table(seeds, headline, precision)
     return Page(
         name=str(run.config.name),
         title=str(run.config.title),
         question=str(run.config.question),
         scale=str(run.config.scale),
         answer=found,
-        missing=[scrub(label) for label in run.missing],
+        missing=[scrub(label) for label in run.missing if label not in run.failed],
+        errors=[(scrub(label), scrub(message)) for label, message in run.failed.items()],
+        left_out=[(scrub(label), scrub(reason)) for label, reason in excluded_cells(run.config)],
         plates=plates(frame, seeds, headline, norm_name(run.config.threat.norm)),
+        gallery=_gallery(run),
+        gallery_rule=RULE,
         masking=masking_table(seeds, masked, headline),
         comparison=comparison_table(found),
-        summary=summary_table(seeds, headline, precision),
+        summary=summary,
         raw=raw_table(seeds),
         attacks=attack_table(frame, seeds, headline),
         excluded=excluded_table(excluded),
@@ -99,16 +111,31 @@ def build_page(run: Run, checks: Sequence[Check]) -> Page:
         provenance=provenance(run),
         settings=flatten(run.config.model_dump()),
         command=scrub(run.command),
-        results=results,
+        downloads=[
+            Download("results.csv", "the summary, for spreadsheets", "text/csv", render_csv(results).encode()),
+            Download(
+                "results.parquet", "the summary, typed", "application/vnd.apache.parquet", render_parquet(results)
+            ),
+            Download("results.tex", "the summary table, with booktabs", "text/x-tex", render_latex(summary).encode()),
+        ],
     )
 
 
-def named_by_spec(frame: pd.DataFrame, config: StudyConfig) -> pd.DataFrame:
-    """The frame with each label that is not the catalogue's spelling followed by it in brackets."""
+def _gallery(run: Run) -> list[Wall]:
+    examples = {str(facts["cell"]): run.examples(str(facts["cell"])) for facts in run.cells}
+    if not any(examples.values()):
+        return []
+    return walls(run.cells, examples)
+
+
+def as_shown(frame: pd.DataFrame, config: StudyConfig) -> pd.DataFrame:
+    """The frame as the report groups it: by setting, and by labels that tell what they stand for.
+
+    A label that is not the spelling of its settings is followed by that in brackets. The setting takes the
+    architecture's place: it is its name where nothing else varies.
+    """
     names = {}
     for level in config.factors.activation:
-        values = ",".join(f"{key}={value:g}" for key, value in level.parameters.items())
-        spec = f"{level.name}({values})" if values else level.name
-        names[level.label] = spec if level.label == spec else f"{level.label} [{spec}]"
+        names[level.label] = level.spec if level.label == level.spec else f"{level.label} [{level.spec}]"
     labels = frame["activation"].astype(str)
-    return frame.assign(activation=labels.map(lambda label: names.get(label, label)))
+    return frame.assign(activation=labels.map(lambda label: names.get(label, label)), architecture=frame["setting"])

@@ -19,7 +19,8 @@ from smoothness.report.figures import (
 )
 from smoothness.report.style import figure_style, order_activations, to_svg
 from smoothness.report.success import robust_curves
-from smoothness.report.tables import Spread, layer_roughness, normalised, spreads
+from smoothness.report.tables import Spread, layer_roughness, spreads
+from smoothness.study.reductions import normalised
 
 
 @dataclass(frozen=True)

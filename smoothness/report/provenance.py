@@ -55,7 +55,9 @@ def provenance(run: Run) -> list[tuple[str, str]]:
         ("threads per cell", values_of(cell.get("threads") for cell in cells)),
     ]
     if any(cell.get("data_version") for cell in cells):
-        rows.append(("data", f"{run.config.data.name}, version {values_of(c.get('data_version') for c in cells)}"))
+        rows.append(
+            ("data", f"{', '.join(run.config.data_labels)}, version {values_of(c.get('data_version') for c in cells)}")
+        )
     names = sorted({name for cell in cells for name in (cell.get("versions") or {})})
     for name in names:
         rows.append((name, values_of((cell.get("versions") or {}).get(name) for cell in cells)))

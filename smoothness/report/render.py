@@ -1,14 +1,14 @@
-"""A page as HTML, Markdown and CSV; nothing from the data reaches any of them unescaped."""
+"""A page as HTML and Markdown; nothing from the data reaches either unescaped."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 from collections.abc import Iterable
 from importlib.resources import files
 
 import jinja2
-import pandas as pd
 
 from smoothness.report.displays import Table
 from smoothness.report.page import Page
@@ -17,7 +17,7 @@ MARK = '<meta name="generator" content="smoothness">'
 _TEMPLATES = jinja2.DictLoader(
     {
         name: files("smoothness.report").joinpath("templates", name).read_text(encoding="utf-8")
-        for name in ("report.html.j2", "report.css", "report.md.j2")
+        for name in ("report.html.j2", "report.css", "report.js", "report.md.j2")
     }
 )
 
@@ -28,12 +28,14 @@ def data_uri(svg: bytes) -> str:
 
 
 def render_html(page: Page) -> str:
-    """One self-contained HTML page: no script, no request."""
+    """One self-contained HTML page: no request, and no script but the one that its policy names by hash."""
     environment = jinja2.Environment(
         loader=_TEMPLATES, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["data_uri"] = data_uri
-    return environment.get_template("report.html.j2").render(page=page)
+    script = environment.get_template("report.js").render()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    return environment.get_template("report.html.j2").render(page=page, script=script, script_hash=digest)
 
 
 def render_markdown(page: Page) -> str:
@@ -84,20 +86,3 @@ def code_block(text: str) -> Literal:
     """Text as a fenced block, with a fence longer than any run of backticks in it."""
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall(r"`+", text)), default=0))
     return Literal(f"{fence}sh\n{text}\n{fence}")
-
-
-def render_csv(results: pd.DataFrame) -> str:
-    """The summary table as CSV, with text that a spreadsheet would run as a formula made harmless."""
-    safe = results.copy()
-    for name in safe.columns:
-        safe[name] = [harmless(value) if isinstance(value, str) else value for value in safe[name]]
-    return str(safe.to_csv(index=False, lineterminator="\n"))
-
-
-def harmless(text: str) -> str:
-    """Text with an apostrophe before it when it starts like a formula (CWE-1236).
-
-    >>> harmless("=cmd()"), harmless("relu")
-    ("'=cmd()", 'relu')
-    """
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") else text

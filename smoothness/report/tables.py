@@ -16,13 +16,14 @@ from smoothness.report.success import (
     KEYS,
     PRECISION,
     nearest_epsilon,
+    normalised,
     robust_curves,
     success_rates,
     tested_epsilons,
     zero_gradient_share,
 )
 
-COLUMNS = (*KEYS, "example", "quantity", "attack", "epsilon", "layer", "value", "bound", "unit", "valid")
+COLUMNS = (*KEYS, "setting", "example", "quantity", "attack", "epsilon", "layer", "value", "bound", "unit", "valid")
 ROUGHNESS = ("kink_density", "slope_jump", "value_jump")
 
 
@@ -85,18 +86,6 @@ def split_valid(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         excluded=("excluded", "sum"), rows=("excluded", "size")
     )  # fmt: skip
     return frame[usable].reset_index(drop=True), counts[counts["excluded"] > 0].reset_index(drop=True)
-
-
-def normalised(frame: pd.DataFrame, quantity: str) -> pd.DataFrame:
-    """A quantity divided by the example's margin, over correctly classified examples: unit 1 / input.
-
-    Dividing removes the scale of the logits. Returns KEYS, example, layer, value.
-    """
-    margin = frame.loc[frame["quantity"] == "margin", [*KEYS, "example", "value"]].rename(columns={"value": "margin"})
-    rows = frame.loc[frame["quantity"] == quantity, [*KEYS, "example", "layer", "value"]]
-    rows = rows.merge(margin[margin["margin"] > 0], on=[*KEYS, "example"])
-    rows["value"] /= rows.pop("margin")
-    return rows
 
 
 def layer_roughness(frame: pd.DataFrame) -> pd.DataFrame:

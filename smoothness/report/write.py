@@ -1,4 +1,4 @@
-"""Write a report: index.html, report.md with its figures, results.csv."""
+"""Write a report: index.html, report.md with its figures, the summary as CSV, Parquet and LaTeX, the frame."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from smoothness.consistency import Check, check_frame, check_twins
+from smoothness.report.downloads import render_parquet
 from smoothness.report.page import Page, build_page
-from smoothness.report.render import MARK, render_csv, render_html, render_markdown
+from smoothness.report.render import MARK, render_html, render_markdown
 from smoothness.study import Run, load_run
 
 
@@ -20,7 +21,8 @@ def write_report(run_folder: str | Path, out_folder: str | Path) -> Path:
         out_folder: created if needed. Files of an earlier report are replaced, other files are left alone.
 
     Returns:
-        Path of `index.html`, one self-contained page. Beside it: `report.md`, `figures/`, `results.csv`.
+        Path of `index.html`, one self-contained page. Beside it: `report.md`, `figures/`, the summary as
+        `results.csv`, `.parquet` and `.tex`, and every row as `frame.parquet`.
 
     Raises:
         FileNotFoundError: no run in `run_folder`.
@@ -37,7 +39,7 @@ def write_page(run: Run, checks: Sequence[Check], out_folder: str | Path) -> Pat
     folder = Path(out_folder)
     _check_folder(folder)
     page = build_page(run, checks)
-    contents = _contents(page)
+    contents = _contents(page) | {"frame.parquet": render_parquet(run.frame)}
     for name in contents:
         _check_foreign(folder, name)
     try:
@@ -54,7 +56,7 @@ def _contents(page: Page) -> dict[str, bytes]:
     """Names and bytes of all files; the marked page first, so that an interrupted report is still ours."""
     contents = {"index.html": render_html(page).encode(), "report.md": render_markdown(page).encode()}
     contents |= {f"figures/{plate.slug}.svg": plate.wide for plate in page.plates}
-    return contents | {"results.csv": render_csv(page.results).encode()}
+    return contents | {download.name: download.data for download in page.downloads}
 
 
 def _check_folder(folder: Path) -> None:

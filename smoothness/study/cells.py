@@ -3,76 +3,106 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from smoothness._state import thread_count
 from smoothness._version import __version__
-from smoothness.activations import activation
-from smoothness.analyzers import AttackSuccess, CleanPredictions, GradientKinks, JacobianNorm
-from smoothness.attacks import FGSM, PGD, Attack, Noise
-from smoothness.data import Dataset, load_dataset
+from smoothness.analyzers import CleanPredictions
+from smoothness.data import Dataset
 from smoothness.measurement import Measurement
-from smoothness.models import build_model, build_record, weights_fingerprint
-from smoothness.study.config import (
-    ActivationLevel,
-    AttackSettings,
-    ConfigError,
-    KinkSettings,
-    StudyConfig,
-    settings_key,
-)
+from smoothness.models import build_record, weights_fingerprint
+from smoothness.study.config import StudyConfig, settings_key
+from smoothness.study.factors import label_of
+from smoothness.study.gallery import attacked_examples, gallery_radius
+from smoothness.study.grid import Cell, Excluded, build_cell, cell_data, excluded, grid
+from smoothness.study.imports import source_hash
+from smoothness.study.instruments import analyze
+from smoothness.study.rehearsal import rehearse
 from smoothness.threat import ThreatModel
 from smoothness.training import Recipe, TrainingDivergedError, accuracy, train
 
+__all__ = [
+    "COLUMNS",
+    "FACTORS",
+    "Cell",
+    "CellResult",
+    "Excluded",
+    "build_cell",
+    "cell_data",
+    "cell_key",
+    "excluded",
+    "grid",
+    "measure_cell",
+    "rehearse",
+    "train_cell",
+    "training_key",
+    "versions",
+]
+
+FACTORS = ("activation", "architecture", "width", "depth", "gain", "data", "subset", "epochs", "seed")
 COLUMNS = (
-    "study", "cell", "activation", "architecture", "seed", "example", "quantity",
+    "study", "cell", "setting", *FACTORS, "example", "quantity",
     "attack", "epsilon", "layer", "value", "bound", "unit", "valid",
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One combination of the factors' levels."""
+@dataclass(frozen=True, eq=False)
+class CellResult:
+    """What one cell gives.
 
-    activation: ActivationLevel
-    architecture: str
-    seed: int
+    Attributes:
+        rows: tidy rows with the columns `COLUMNS`.
+        facts: what is to be known of the cell beside its rows: gain, losses, versions, passes, ...; JSON-able.
+        examples: tensors of a few attacked examples, for the report's gallery (`study/gallery.py`); may be empty.
+    """
 
-    @property
-    def label(self) -> str:
-        """Readable and unique within the study."""
-        return f"{self.architecture}/{self.activation.label}/{self.seed}"
+    rows: pd.DataFrame
+    facts: dict[str, Any]
+    examples: dict[str, Tensor]
 
 
-def grid(config: StudyConfig) -> list[Cell]:
-    """Every cell, in a fixed order: seed by seed, so that an unfinished run covers all levels early."""
-    return [
-        Cell(level, architecture, seed)
-        for seed in config.factors.seed
-        for architecture in config.factors.architecture
-        for level in config.factors.activation
-    ]
+def training_key(config: StudyConfig, cell: Cell, data: Dataset) -> str:
+    """Hash of everything that determines the trained weights; what is measured later does not count."""
+    return settings_key(_training_settings(config, cell, data))
 
 
 def cell_key(config: StudyConfig, cell: Cell, data: Dataset) -> str:
     """Hash of everything that determines the cell's rows; other cells' levels do not count."""
-    settings = config.model_dump(mode="json", exclude={"factors", "title", "question"})
-    return settings_key(
-        {
-            **settings,
-            "cell": [cell.activation.model_dump(mode="json"), cell.architecture, cell.seed],
-            "data_version": data.version,
-            "versions": versions(),
-        }
-    )
+    others = {"title", "question", "factors", "cells", "exclude", "allow_import", "models", "training"}
+    settings = config.model_dump(mode="json", exclude=others)
+    labels = {"label": cell.label, "data_label": cell.data.label, "sources": _sources(config, cell)}
+    return settings_key({**settings, **labels, **_training_settings(config, cell, data)})
+
+
+def _training_settings(config: StudyConfig, cell: Cell, data: Dataset) -> dict[str, Any]:
+    activation = cell.activation.model_dump(mode="json", exclude={"label"})
+    return {
+        "activation": [activation, source_of(config, cell.activation)],
+        "model": [cell.architecture, cell.width, cell.depth, cell.gain, cell.seed],
+        "training": {**config.training.model_dump(mode="json"), "epochs": cell.epochs},
+        "data_version": data.version,
+        "threads": config.threads,
+        "versions": versions(),
+    }
+
+
+def source_of(config: StudyConfig, settings: Any) -> str | None:
+    """Hash of the imported code behind some settings; None for what is ours."""
+    path = getattr(settings, "import_", None)
+    return None if path is None else source_hash(path, config.allow_import)
+
+
+def _sources(config: StudyConfig, cell: Cell) -> dict[str, str]:
+    """Path -> hash of all imported code that the cell uses."""
+    users = [cell.activation, cell.data, *config.attacks, *config.analyzers]
+    paths = {path for user in users if (path := getattr(user, "import_", None)) is not None}
+    return {path: source_hash(path, config.allow_import) for path in sorted(paths)}
 
 
 def versions() -> dict[str, str]:
@@ -85,62 +115,24 @@ def versions() -> dict[str, str]:
     }
 
 
-def rehearse(config: StudyConfig, source: Path) -> Dataset:
-    """Load the data, and make every model, analyzer and attack once, so that no training is spent in vain.
+def train_cell(config: StudyConfig, cell: Cell) -> tuple[nn.Module, dict[str, Any]]:
+    """The cell's trained network, and what is to be known of the training; reproducible to the bit.
 
     Raises:
-        ConfigError: settings that cannot be used together, with the file they come from.
+        TrainingDivergedError: the loss became NaN or infinite.
     """
-    try:
-        data = load_dataset(config.data.name, **config.data.options)
-        attacks = [_attack(s, ThreatModel(config.threat.norm, config.threat.epsilons[0]), 0) for s in config.attacks]
-        labels = [AttackSuccess(attack).label for attack in attacks]
-        repeated = sorted({label for label in labels if labels.count(label) > 1})
-        if repeated:
-            raise ValueError(
-                f"attacks lists {', '.join(repeated)} more than once; results are told apart by that name"
-            )
-        for cell in grid(config):
-            if cell.seed == config.factors.seed[0]:
-                model = _model(config, cell, data)
-                if config.kinks is not None and cell.architecture in config.kinks.architectures:
-                    _kinks(config.kinks, cell)(model, data.test.inputs[:1])
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{source}: {error}") from error
-    return data
-
-
-def compute_cell(config: StudyConfig, cell: Cell) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Train and measure; the rows and what is to be known about them."""
     with thread_count(config.threads):
-        return _compute(config, cell)
-
-
-def _compute(config: StudyConfig, cell: Cell) -> tuple[pd.DataFrame, dict[str, Any]]:
-    data = load_dataset(config.data.name, **config.data.options)
-    model = _model(config, cell, data)
-    built = build_record(model)
-    initial = weights_fingerprint(model, built.gain)
-    recipe = Recipe(**config.training.model_dump(), seed=cell.seed, threads=config.threads)
-    try:
-        training = train(model, data, recipe)
-    except TrainingDivergedError as error:
-        raise TrainingDivergedError(f"{cell.label}: {error}") from None
-    measurements = [
-        Measurement("clean_accuracy", torch.tensor(accuracy(model, data.test)), unit="1", bound="exact"),
-        *_measure(config, cell, model, data),
-    ]
-    rows = pd.concat([m.to_frame() for m in measurements], ignore_index=True)
-    rows["study"], rows["cell"] = config.name, cell.label
-    rows["activation"], rows["architecture"], rows["seed"] = cell.activation.label, cell.architecture, cell.seed
-    rows["epsilon"] = rows.get("epsilon", pd.Series(dtype="float64")).astype("float64")
-    for name in ("attack", "layer"):
-        rows[name] = rows.get(name, pd.Series(dtype="str")).astype("str")
-    facts = {
-        "cell": cell.label,
-        "activation": cell.activation.label,
-        "architecture": cell.architecture,
-        "seed": cell.seed,
+        data = cell_data(config, cell)
+        model = build_cell(config, cell, data)
+        built = build_record(model)
+        initial = weights_fingerprint(model, built.gain)
+        settings = {**config.training.model_dump(), "epochs": cell.epochs}
+        recipe = Recipe(**settings, seed=cell.seed, threads=config.threads)
+        try:
+            training = train(model, data, recipe)
+        except TrainingDivergedError as error:
+            raise TrainingDivergedError(f"{cell.label}: {error}") from None
+    return model, {
         "module": built.activation,
         "gain": built.gain,
         "initial_weights": initial,
@@ -148,51 +140,68 @@ def _compute(config: StudyConfig, cell: Cell) -> tuple[pd.DataFrame, dict[str, A
         "learning_rate": training.learning_rate,
         "validation_accuracy": training.validation_accuracy,
         "losses": training.losses,
+    }
+
+
+def measure_cell(config: StudyConfig, cell: Cell, model: nn.Module, training: dict[str, Any]) -> CellResult:
+    """Every measurement of the trained network."""
+    with thread_count(config.threads):
+        data = cell_data(config, cell)
+        sample = data.test.balanced(min(config.data.examples, len(data.test)))
+        x, y = sample.inputs, sample.labels
+        clean = torch.tensor(accuracy(model, data.test))
+        measurements = [
+            Measurement("clean_accuracy", clean, unit="1", bound="exact"),
+            *CleanPredictions()(model, x, y),
+            *analyze(config.analyzers, cell.network, model, (x, y), cell.seed, config.allow_import),
+        ]
+        attacked = _attacked(config, cell, model, data.bounds, x, y)
+        radius = gallery_radius(config.threat.epsilons)
+        examples = attacked_examples(model, data, x, y, attacked[radius], radius)
+    measurements += [found for at_radius in attacked.values() for found in at_radius]
+    facts = {
+        "cell": cell.label,
+        "setting": cell.setting,
+        **_levels(cell, data),
+        "activation_settings": cell.activation.model_dump(mode="json"),
+        **training,  # the gain among it: the number that "auto" stands for
+        "sources": _sources(config, cell),
         "threads": config.threads,
+        "classes": list(data.classes),
         "data_version": data.version,
         "versions": versions(),
         "passes": {
-            f"{m.coords['attack'][0]} at {m.coords['epsilon'][0]:.6g}": m.details["passes"]
-            for m in measurements
-            if m.quantity == "attack_success"
+            f"{found.coords['attack'][0]} at {epsilon:.6g}": found.details["passes"]
+            for epsilon, at_radius in attacked.items()
+            for found in at_radius
         },
     }
-    return rows[list(COLUMNS)], facts
+    return CellResult(_rows(config, cell, data, measurements), facts, examples)
 
 
-def _model(config: StudyConfig, cell: Cell, data: Dataset) -> nn.Sequential:
-    return build_model(
-        cell.architecture,
-        lambda: activation(cell.activation.name, **cell.activation.parameters),
-        seed=cell.seed,
-        input_shape=data.input_shape,
-        classes=len(data.classes),
-        gain=config.models.gain,
-        **getattr(config.models, cell.architecture),
-    )
+def _attacked(
+    config: StudyConfig, cell: Cell, model: nn.Module, bounds: tuple[float, float] | None, x: Tensor, y: Tensor
+) -> dict[float, list[Measurement]]:
+    """Radius -> what each attack did, in the study's order."""
+    threats = {epsilon: ThreatModel(config.threat.norm, epsilon, bounds=bounds) for epsilon in config.threat.epsilons}
+    return {
+        epsilon: [s.build(threat, cell.seed, config.allow_import)(model, x, y) for s in config.attacks]
+        for epsilon, threat in threats.items()
+    }
 
 
-def _kinks(settings: KinkSettings, cell: Cell) -> GradientKinks:
-    return GradientKinks(segments=settings.segments, radius=settings.radius, seed=cell.seed, keep_table=False)
+def _rows(config: StudyConfig, cell: Cell, data: Dataset, measurements: list[Measurement]) -> pd.DataFrame:
+    rows = pd.concat([found.to_frame() for found in measurements], ignore_index=True)
+    rows = rows.assign(study=config.name, cell=cell.label, setting=cell.setting, **_levels(cell, data))
+    rows["gain"] = label_of(cell.gain)
+    rows["epsilon"] = rows.get("epsilon", pd.Series(dtype="float64")).astype("float64")
+    for name in ("attack", "layer"):
+        rows[name] = rows.get(name, pd.Series(dtype="str")).astype("str")
+    return rows[list(COLUMNS)]
 
 
-def _measure(config: StudyConfig, cell: Cell, model: nn.Module, data: Dataset) -> Iterator[Measurement]:
-    sample = data.test.balanced(min(config.data.examples, len(data.test)))
-    x, y = sample.inputs, sample.labels
-    yield from CleanPredictions()(model, x, y)
-    if config.jacobian is not None:
-        yield JacobianNorm(norm=config.jacobian.norm, of="margin")(model, x, y)
-    if config.kinks is not None and cell.architecture in config.kinks.architectures:
-        yield from _kinks(config.kinks, cell)(model, x[: config.kinks.examples])
-    for epsilon in config.threat.epsilons:
-        threat = ThreatModel(config.threat.norm, epsilon, bounds=data.bounds)
-        for settings in config.attacks:
-            yield AttackSuccess(_attack(settings, threat, cell.seed))(model, x, y)
-
-
-def _attack(settings: AttackSettings, threat: ThreatModel, seed: int) -> Attack:
-    if settings.kind == "noise":
-        return Noise(threat, draws=settings.draws, kind=settings.shape, seed=seed)
-    if settings.kind == "fgsm":
-        return FGSM(threat, loss=settings.loss)
-    return PGD(threat, seed=seed, **settings.model_dump(exclude={"kind"}))
+def _levels(cell: Cell, data: Dataset) -> dict[str, Any]:
+    """Factor -> the cell's level as it stands in the frame."""
+    levels = {name: getattr(cell, name) for name in FACTORS}
+    named = {"activation": cell.activation.label, "data": cell.data.label, "subset": len(data.train)}
+    return {**levels, **named}

@@ -3,130 +3,72 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
-import math
-import tomllib
-from fractions import Fraction
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from smoothness._checks import check_choice
 from smoothness._norms import Norm
-from smoothness.activations import activation
 from smoothness.activations.surrogates import SHAPES
 from smoothness.data import list_datasets
 from smoothness.models import ARCHITECTURES, architecture_options
+from smoothness.study.factors import Exclusion, Factors, Selection, label_of, selection_problems
+from smoothness.study.fields import (
+    ConfigError,
+    Count,
+    Gain,
+    Number,
+    Parameters,
+    Ratio,
+    Settings,
+    SeveralProblemsError,
+    Size,
+    Text,
+    Threads,
+)
+from smoothness.study.imports import ImportPath, check_allowed, load_name
+from smoothness.study.instruments import AnalyzerSettings, AttackSettings, analyzer_problems
+from smoothness.study.levels import DataLevel
 from smoothness.study.problems import readable_problems
+from smoothness.study.reading import SCALES, given_twice, read_study
 
-SCALES = ("quick", "full")
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot be used; the message names file, key and remedy."""
+__all__ = ["SCALES", "ConfigError", "StudyConfig", "load_config", "settings_key"]
 
 
-def _fraction(value: Any) -> Any:
-    """Accept "8/255" beside 0.0314."""
-    if isinstance(value, str) and value.count("/") < 2:
-        above, _, below = value.partition("/")
-        try:
-            return float(Fraction(above.strip()) / Fraction(below.strip() or 1))
-        except (ValueError, ZeroDivisionError, OverflowError):
-            pass
-    if not _is_number(value):
-        raise ValueError("expected a number or a fraction such as '8/255'")
-    return value
+class DataSettings(Settings):
+    """Which data unless they are a factor, and how many test examples the analyzers look at."""
 
-
-def _number(value: Any) -> Any:
-    if not _is_number(value):
-        raise ValueError("expected a number")
-    return value
-
-
-def _gain(value: Any) -> Any:
-    if not (value == "auto" or (_is_number(value) and 0 < value < math.inf)):
-        raise ValueError("expected 'auto' or a positive number")
-    return value
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-Number = Annotated[float | int, BeforeValidator(_number)]
-Ratio = Annotated[float, BeforeValidator(_fraction), Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1, strict=True)]
-Seed = Annotated[int, Field(ge=0, lt=2**63, strict=True)]  # what torch's generators accept
-
-
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ActivationLevel(_Settings):
-    """One level of the factor: a catalogue name with parameters, under a label."""
-
-    name: str
-    label: Annotated[str, Field(max_length=60)] = ""
-    parameters: dict[str, Number] = {}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_name(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def _known(self) -> ActivationLevel:
-        activation(self.name, **self.parameters)
-        if self.label.strip() != self.label or not self.label.isprintable():
-            raise ValueError(f"label {self.label!r} must be printable text without spaces at its ends")
-        if not self.label:
-            values = ",".join(f"{key}={value:g}" for key, value in self.parameters.items())
-            object.__setattr__(self, "label", f"{self.name}({values})" if values else self.name)
-        return self
-
-
-class Factors(_Settings):
-    """What varies: every combination is one cell."""
-
-    activation: Annotated[tuple[ActivationLevel, ...], Field(min_length=1)]
-    architecture: Annotated[tuple[str, ...], Field(min_length=1)]
-    seed: Annotated[tuple[Seed, ...], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _distinct(self) -> Factors:
-        for name in self.architecture:
-            check_choice("architecture", name, ARCHITECTURES)
-        labels = [level.label for level in self.activation]
-        for factor, levels in (("activation", labels), ("architecture", self.architecture), ("seed", self.seed)):
-            repeated = sorted({str(level) for level in levels if list(levels).count(level) > 1})
-            if repeated:
-                raise ValueError(f"{factor} lists {', '.join(repeated)} more than once; give each level one label")
-        return self
-
-
-class DataSettings(_Settings):
-    """Which data, and how many test examples the analyzers look at."""
-
-    name: str
+    name: str = ""
+    import_: ImportPath | None = Field(default=None, alias="import")
+    options: Parameters = Field(default={})
     examples: Count = 200
-    options: dict[str, Number] = {}
+    subset: Count | None = None
 
     @model_validator(mode="after")
     def _known(self) -> DataSettings:
-        check_choice("data set", self.name, list_datasets())
+        if self.name and self.import_:
+            raise ValueError("give either name, one of the data sets, or import, your own function")
+        if self.options and not (self.name or self.import_):
+            raise ValueError("options belong to a data set; give its name")
+        if self.name:
+            check_choice("data set", self.name, list_datasets())
         return self
 
+    def level(self) -> DataLevel:
+        """The one level of a study whose data do not vary."""
+        return DataLevel.model_validate({"name": self.name, "import": self.import_, "options": self.options})
 
-class ModelSettings(_Settings):
-    """Sizes per architecture, and the gain on the initial weights."""
 
-    gain: Annotated[float | Literal["auto"], BeforeValidator(_gain)] = 2**0.5
-    mlp: dict[str, Count] = {}
-    cnn: dict[str, Count] = {}
+class ModelSettings(Settings):
+    """Sizes per architecture unless they are factors, and the gain on the initial weights."""
+
+    gain: Gain = 2**0.5
+    mlp: dict[str, Size] = Field(default={})
+    cnn: dict[str, Size] = Field(default={})
 
     @model_validator(mode="after")
     def _known(self) -> ModelSettings:
@@ -135,9 +77,14 @@ class ModelSettings(_Settings):
                 check_choice(f"option of {architecture}", option, architecture_options(architecture))
         return self
 
+    def size(self, architecture: str, option: str) -> int:
+        """Width or depth of an architecture: as given here, or its own default."""
+        default = inspect.signature(ARCHITECTURES[architecture]).parameters[option].default
+        return int(getattr(self, architecture).get(option, default))
 
-class TrainingSettings(_Settings):
-    """Fields of `smoothness.training.Recipe`; the seed is the cell's."""
+
+class TrainingSettings(Settings):
+    """Fields of `smoothness.training.Recipe`; the seed is the cell's, and so are epochs that are a factor."""
 
     epochs: Count = 6
     batch_size: Count = 100
@@ -152,7 +99,7 @@ class TrainingSettings(_Settings):
         return self
 
 
-class ThreatSettings(_Settings):
+class ThreatSettings(Settings):
     """The norm and the radii of every attack; bounds come from the data set."""
 
     norm: Norm = "linf"
@@ -166,83 +113,73 @@ class ThreatSettings(_Settings):
         return self
 
 
-class NoiseSettings(_Settings):
-    """Random points of the ball."""
-
-    kind: Literal["noise"]
-    draws: Count = 40
-    shape: Literal["uniform", "corner"] = "corner"
-
-
-class FGSMSettings(_Settings):
-    """One gradient step."""
-
-    kind: Literal["fgsm"]
-    loss: Literal["ce", "margin"] = "ce"
-
-
-class PGDSettings(_Settings):
-    """Projected gradient descent, through the true or a surrogate backward pass."""
-
-    kind: Literal["pgd"]
-    loss: Literal["ce", "margin"] = "ce"
-    steps: Count = 40
-    restarts: Count = 1
-    surrogate: str | None = None
-    surrogate_width: Ratio = 0.25
-
-    @model_validator(mode="after")
-    def _known(self) -> PGDSettings:
-        if self.surrogate is not None:
-            check_choice("surrogate shape", self.surrogate, SHAPES)
-        return self
-
-
-AttackSettings = Annotated[NoiseSettings | FGSMSettings | PGDSettings, Field(discriminator="kind")]
-
-
-class KinkSettings(_Settings):
-    """Segments through each example; `examples` limits the cost, architectures the reach."""
-
-    segments: Count = 8
-    radius: Ratio = 0.5
-    examples: Count = 50
-    architectures: Annotated[tuple[str, ...], Field(min_length=1)] = ("mlp",)
-
-    @model_validator(mode="after")
-    def _known(self) -> KinkSettings:
-        for name in self.architectures:
-            check_choice("architecture", name, ARCHITECTURES)
-        return self
-
-
-class JacobianSettings(_Settings):
-    """Norm of the input perturbation."""
-
-    norm: Norm = "l2"
-
-
-class StudyConfig(_Settings):
+class StudyConfig(Settings):
     """Everything that determines a study's result."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
-    title: str
-    question: str
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=100)]
+    title: Text
+    question: Text
     scale: Literal["quick", "full"]
-    threads: Count = 1
+    allow_import: tuple[str, ...] = ()
+    threads: Threads = 1
     factors: Factors
-    data: DataSettings
+    cells: tuple[Selection, ...] = ()
+    exclude: tuple[Exclusion, ...] = ()
+    data: DataSettings = DataSettings()
     models: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()
     threat: ThreatSettings
     attacks: Annotated[tuple[AttackSettings, ...], Field(min_length=1)]
-    jacobian: JacobianSettings | None = None
-    kinks: KinkSettings | None = None
+    analyzers: tuple[AnalyzerSettings, ...] = ()
 
     @property
     def key(self) -> str:
-        """Hash of every setting."""
-        return settings_key(self.model_dump(mode="json"))
+        """Hash of every setting; what may be imported is no setting of the study."""
+        return settings_key(self.model_dump(mode="json", exclude={"allow_import"}))
+
+    @property
+    def data_labels(self) -> list[str]:
+        """What the data sets are called."""
+        return [level.label for level in self.factors.data or (self.data.level(),)]
+
+    def combinations(self) -> Iterator[tuple[dict[str, Any], str | None]]:
+        """Every combination of the factors' levels that the study names, and why it is left out, if it is."""
+        for levels in self.factors.combinations():
+            labels = {name: label_of(level) for name, level in levels.items()}
+            if not self.cells or any(selection.takes(labels) for selection in self.cells):
+                yield levels, next((e.reason for e in self.exclude if e.takes(labels)), None)
+
+    def imports(self) -> list[tuple[str, str]]:
+        """(key, path) of everything that is imported: activations, data sets, attacks, analyzers."""
+        tables: dict[str, tuple[Settings, ...]] = {
+            "factors.activation": self.factors.activation,
+            "factors.data": self.factors.data or (),
+            "attacks": self.attacks,
+            "analyzers": self.analyzers,
+            "data": (self.data,),
+        }
+        return [
+            (f"{key}.import", path)
+            for key, entries in tables.items()
+            for entry in entries
+            if (path := getattr(entry, "import_", None)) is not None
+        ]
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> StudyConfig:
+        lines = analyzer_problems(self.analyzers, self.factors.labels()["activation"])
+        if self.factors.data is None and not (self.data.name or self.data.import_):
+            lines.append("data.name: missing; add it, or list data sets under [factors]")
+        grid = [{name: label_of(v) for name, v in levels.items()} for levels in self.factors.combinations()]
+        lines += selection_problems("cells", self.cells, self.factors, grid)
+        if self.cells and not lines:
+            grid = [labels for labels in grid if any(selection.takes(labels) for selection in self.cells)]
+        lines += selection_problems("exclude", self.exclude, self.factors, grid)
+        if not lines and all(reason is not None for _, reason in self.combinations()):
+            lines.append("exclude: leaves no cell; exclude fewer combinations")
+        if lines:
+            raise SeveralProblemsError(lines)
+        return self
 
 
 def settings_key(settings: Any) -> str:
@@ -250,38 +187,43 @@ def settings_key(settings: Any) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def load_config(path: Path, scale: str = "quick") -> StudyConfig:
+def load_config(path: Path, scale: str = "quick", *, allow_import: tuple[str, ...] = ()) -> StudyConfig:
     """Read a study file at one scale: its [quick] or [full] table is laid over the rest.
+
+    Args:
+        path: of the TOML file.
+        scale: "quick" or "full".
+        allow_import: packages whose code the study may import, such as ("mypackage",). Nothing is imported unless
+            all that the file names is allowed.
 
     Raises:
         ConfigError: an unreadable file or any setting that is unknown, missing or out of range; all
             problems at once, each with its key and, for a misspelt key, the nearest valid one.
     """
-    if scale not in SCALES:
-        raise ConfigError(f"scale must be one of {', '.join(SCALES)}, got {scale!r}")
+    settings = read_study(path, scale)
+    lines = given_twice(settings)
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid TOML ({error})") from None
-    overlays = {name: raw.pop(name, {}) for name in SCALES}
-    for name, overlay in overlays.items():
-        if not isinstance(overlay, dict):
-            raise ConfigError(f"{path}: {name}: must be a table of settings, got {overlay!r}")
-        if "scale" in raw or "scale" in overlay:
-            raise ConfigError(f"{path}: scale: not a setting; choose it when running the study (--scale {scale})")
-    merged = _laid_over(raw, overlays[scale])
-    try:
-        return StudyConfig.model_validate({**merged, "scale": scale})
+        config = StudyConfig.model_validate({**settings, "scale": scale, "allow_import": tuple(allow_import)})
     except ValidationError as error:
-        lines = [f"  {line}" for line in readable_problems(error, StudyConfig)]
-        raise ConfigError("\n".join([f"{path}: {len(lines)} problem(s) at scale {scale!r}", *lines])) from None
+        lines += readable_problems(error, StudyConfig)
+    except RecursionError:
+        lines.append("study: nested too deeply; tables hold at most a few levels")
+    else:
+        lines += _import_problems(config)
+        if not lines:
+            return config
+    raise ConfigError("\n".join([f"{path}: {len(lines)} problem(s) at scale {scale!r}", *(f"  {x}" for x in lines)]))
 
 
-def _laid_over(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in overlay.items():
-        below = merged.get(key)
-        merged[key] = _laid_over(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
-    return merged
+def _import_problems(config: StudyConfig) -> list[str]:
+    """What cannot be imported; nothing is, unless all of it is allowed."""
+    for check in (check_allowed, load_name):
+        lines = []
+        for key, path in config.imports():
+            try:
+                check(path, config.allow_import)
+            except ValueError as error:
+                lines.append(f"{key}: {error}")
+        if lines:
+            return lines
+    return []

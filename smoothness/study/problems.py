@@ -9,6 +9,9 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from smoothness.study.fields import SeveralProblemsError
+from smoothness.study.levels import KINDS
+
 _TABLE, _LIST = "a table of settings, such as [name] or {key = value}", "a list, such as [1, 2]"
 _SHAPES = {
     "model_type": _TABLE, "model_attributes_type": _TABLE, "dict_type": _TABLE, "tuple_type": _LIST,
@@ -22,7 +25,10 @@ def readable_problems(error: ValidationError, schema: type[BaseModel]) -> Iterat
     for problem in problems:
         location = problem["loc"]
         key = _dotted(location)
-        if problem["type"] == "extra_forbidden":
+        cause = problem.get("ctx", {}).get("error")
+        if isinstance(cause, SeveralProblemsError):
+            yield from cause.lines
+        elif problem["type"] == "extra_forbidden":
             known = sorted(_keys_at(schema, location[:-1]))
             near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
@@ -50,8 +56,14 @@ def readable_problems(error: ValidationError, schema: type[BaseModel]) -> Iterat
 def _dotted(location: tuple[int | str, ...]) -> str:
     text = ""
     for part in location:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+        if not _is_tag(part):
+            text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
     return text or "study"
+
+
+def _is_tag(part: int | str) -> bool:
+    """Whether a part of a location only says which kind of table stands there."""
+    return isinstance(part, str) and part.startswith("<")
 
 
 def _got(value: Any) -> str:
@@ -64,6 +76,9 @@ def _keys_at(schema: Any, location: tuple[int | str, ...]) -> set[str]:
     for part in location:
         if isinstance(part, int):
             continue
+        if _is_tag(part):
+            tables = [table for table in tables if KINDS[str(part)] is table]
+            continue
         inner: list[type[BaseModel]] = []
         for table in tables:
             if part in table.model_fields:
@@ -71,7 +86,7 @@ def _keys_at(schema: Any, location: tuple[int | str, ...]) -> set[str]:
             elif part in {_tag(table)}:  # a union's tag stands in the location too
                 inner.append(table)
         tables = inner
-    return {name for table in tables for name in table.model_fields}
+    return {field.alias or name for table in tables for name, field in table.model_fields.items()}
 
 
 def _tag(table: type[BaseModel]) -> str | None:

@@ -2,37 +2,53 @@
 
 from __future__ import annotations
 
-import json
-import multiprocessing
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
-from dataclasses import dataclass
+import functools
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
+from torch import Tensor
 
 from smoothness.consistency import check_frame, check_twins, require
-from smoothness.study.cells import COLUMNS, Cell, cell_key, compute_cell, grid, rehearse, versions
+from smoothness.study.cells import COLUMNS, rehearse, versions
+from smoothness.study.compute import Outcome, compute, record_death
 from smoothness.study.config import StudyConfig, load_config
+from smoothness.study.executor import Died, Executor, InProcess, Workers
+from smoothness.study.folder import MANIFEST, SCHEMA, RunFolder
+from smoothness.study.log import append_event
+from smoothness.study.plan import Job, Preview, plan_jobs, preview, unfinished
 from smoothness.study.shipped import find_study
-from smoothness.study.store import (
-    StoreError,
-    is_whole,
-    read_note,
-    read_rows,
-    remove_leftovers,
-    write_cell,
-    write_whole,
-)
+from smoothness.study.store import StoreError
+from smoothness.study.tensors import read_tensors
 
-SCHEMA = 1
-_MANIFEST = "study.json"
+_DEATHS = 3
+_POLL = 0.2  # seconds between looks at cells that another process has
 
-Progress = Callable[[int, int, str], None]
+
+@dataclass(frozen=True)
+class Event:
+    """What a run tells while it goes on.
+
+    Attributes:
+        kind: "started", "finished" or "failed" a cell; "busy": another process has it, later again.
+        label: of the cell.
+        done, failed, total: cells so far and in all.
+        message: of the error.
+    """
+
+    kind: Literal["started", "finished", "failed", "busy"]
+    label: str
+    done: int
+    failed: int
+    total: int
+    message: str = ""
+
+
+Progress = Callable[[Event], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +59,11 @@ class Run:
         config: the validated configuration.
         frame: tidy rows of every finished cell; see `smoothness.study.cells.COLUMNS`.
         cells: what is to be known of each finished cell: gain, learning rate, versions, passes, ...
-        missing: labels of the cells that are not finished.
+        missing: labels of the cells that are not finished, those that failed or are damaged among them.
         command: the command that makes this run.
+        failed: label -> message of the cells that failed.
+        damaged: labels of cells whose files are there and damaged; run the study again to redo them.
+        example_files: label -> file of the cells that keep attacked examples.
     """
 
     config: StudyConfig
@@ -52,6 +71,22 @@ class Run:
     cells: tuple[dict[str, Any], ...]
     missing: tuple[str, ...]
     command: str
+    failed: dict[str, str] = field(default_factory=dict)
+    damaged: tuple[str, ...] = ()
+    example_files: dict[str, Path] = field(default_factory=dict)
+
+    def examples(self, label: str) -> dict[str, Tensor]:
+        """The cell's attacked examples; empty when it keeps none.
+
+        Raises:
+            StoreError: the file was damaged since the run was read.
+        """
+        if label not in self.example_files:
+            return {}
+        found = read_tensors(self.example_files[label])
+        if found is None:
+            raise StoreError(f"{self.example_files[label].name} is damaged; run the study again to redo it")
+        return found[1]
 
 
 def run_study(
@@ -60,20 +95,22 @@ def run_study(
     *,
     scale: str = "quick",
     workers: int = 1,
+    allow_import: tuple[str, ...] = (),
     progress: Progress | None = None,
 ) -> Run:
     """Compute every cell that `out` does not hold yet, then check the invariants.
 
     Models, analyzers and attacks are made once before anything is trained: what does not fit is refused then.
-    A cell is one Parquet file, renamed into place when complete: a run that was interrupted at any
-    moment continues where it stopped and ends with the same frame.
+    A run that was interrupted at any moment continues where it stopped and ends with the same frame; several
+    may work in one folder at once. A cell that fails is recorded in `Run.failed` and tried again by the next run.
 
     Args:
         study: name of a shipped study, or the path of a TOML file.
-        out: run folder; new, empty, or of the same study.
+        out: run folder; new, empty, or of a study of this name and scale: what still fits is kept.
         scale: "quick" or "full".
         workers: processes that share the cells; the result does not depend on their number.
-        progress: called with (cells done, cells in all, label) after each cell.
+        allow_import: packages whose code the study may import, such as ("mypackage",).
+        progress: called with an `Event` whenever a cell starts, finishes or fails.
 
     Raises:
         ConfigError: the study's settings cannot be used.
@@ -81,45 +118,52 @@ def run_study(
         ConsistencyError: the measurements contradict each other.
     """
     path = find_study(str(study))
-    config = load_config(path, scale)
-    folder = Path(out)
-    data = rehearse(config, path)
-    work = {_file_name(cell, key): (cell, key) for cell in grid(config) for key in [cell_key(config, cell, data)]}
-    _claim(folder, config, path.name if str(study).endswith(".toml") else str(study), work)
-    cells = folder / "cells"
-    remove_leftovers(folder)
-    remove_leftovers(cells)
-    todo = {name: (cell, key) for name, (cell, key) in work.items() if not is_whole(cells / name, key)}
-    done = len(work) - len(todo)
-    for finished in _compute_all(config, todo, cells, workers):
-        done += 1
-        if progress is not None:
-            progress(done, len(work), finished.label)
-    run = load_run(folder)
+    config = load_config(path, scale, allow_import=allow_import)
+    rehearse(config, path)
+    folder, jobs = RunFolder(Path(out)), plan_jobs(config)
+    manifest = _manifest(config, path.name if str(study).endswith(".toml") else str(study), jobs)
+    folder.claim(manifest)
+    folder.remove_leftovers()
+    todo, _ = unfinished(folder, jobs)
+    if todo:
+        _compute_all(folder, config, todo, len(jobs), workers, progress or (lambda _: None))
+    run = _read(folder, manifest)
     require([*check_frame(run.frame), check_twins(run.cells)])
     return run
 
 
-def load_run(folder: str | Path) -> Run:
-    """Read a run folder, finished or not.
+def preview_study(
+    study: str | Path,
+    out: str | Path,
+    *,
+    scale: str = "quick",
+    workers: int = 1,
+    allow_import: tuple[str, ...] = (),
+) -> Preview:
+    """What `run_study` would do with the same arguments; writes nothing into `out`.
 
     Raises:
-        StoreError: no run there, one made by a newer version, or a damaged cell.
+        ConfigError, StoreError: as `run_study`.
     """
-    folder = Path(folder)
-    manifest = _manifest(folder)
+    path = find_study(str(study))
+    config = load_config(path, scale, allow_import=allow_import)
+    rehearse(config, path)
+    folder = RunFolder(Path(out))
+    folder.check_claim(_manifest(config, path.name, []))
+    return preview(config, folder, workers)
+
+
+def load_run(folder: str | Path) -> Run:
+    """Read a run folder, finished or not: cells that failed, are damaged or not finished are listed as missing.
+
+    Raises:
+        StoreError: no run there, one made by another version, or files that cannot be opened.
+    """
+    place = RunFolder(Path(folder))
+    manifest = place.read_manifest()
     if manifest is None:
-        raise StoreError(f"{folder} holds no run (no {_MANIFEST}); make one with: smoothness run NAME --out {folder}")
-    notes = {name: read_note(folder / "cells" / name) for name in manifest["cells"]}
-    finished = [name for name, note in notes.items() if note is not None]
-    frames = [read_rows(folder / "cells" / name) for name in finished]
-    return Run(
-        config=StudyConfig.model_validate(manifest["config"]),
-        frame=pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(COLUMNS)),
-        cells=tuple(note["facts"] for note in notes.values() if note is not None),
-        missing=tuple(label for name, label in manifest["cells"].items() if notes[name] is None),
-        command=manifest["command"],
-    )
+        raise StoreError(f"{folder} holds no run (no {MANIFEST}); make one with: smoothness run NAME --out {folder}")
+    return _read(place, manifest)
 
 
 def load_frame(folder: str | Path) -> pd.DataFrame:
@@ -127,90 +171,106 @@ def load_frame(folder: str | Path) -> pd.DataFrame:
     return load_run(folder).frame
 
 
-def _compute_all(config: StudyConfig, todo: dict[str, tuple[Cell, str]], cells: Path, workers: int) -> Iterator[Cell]:
-    if workers < 2 or len(todo) < 2:
-        for name, (cell, key) in todo.items():
-            _compute_and_store(config, cell, cells / name, key)
-            yield cell
-        return
-    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-    with ProcessPoolExecutor(min(workers, len(todo)), mp_context=context) as pool:
-        with _no_interrupts():  # inherited by the workers: an interrupt lets them finish the cell at hand
-            jobs = {
-                pool.submit(_compute_and_store, config, cell, cells / name, key): cell
-                for name, (cell, key) in todo.items()
-            }
-        try:
-            for job in as_completed(jobs):
-                job.result()
-                yield jobs[job]
-        finally:
-            pool.shutdown(cancel_futures=True)
+def _read(folder: RunFolder, manifest: dict[str, Any]) -> Run:
+    labels: dict[str, str] = manifest["cells"]
+    found = {name: folder.read_result(name) for name in labels}
+    stored = {name: cell for name, cell in found.items() if cell is not None}
+    missing = [name for name in labels if name not in stored]
+    failures = {labels[name]: folder.read_failure(name) for name in missing}
+    frames = [cell.rows for cell in stored.values()]
+    return Run(
+        config=StudyConfig.model_validate(manifest["config"]),
+        frame=pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(COLUMNS)),
+        cells=tuple(cell.facts for cell in stored.values()),
+        missing=tuple(labels[name] for name in missing),
+        command=manifest["command"],
+        failed={label: record["message"] for label, record in failures.items() if record is not None},
+        damaged=tuple(labels[name] for name in missing if folder.cell(name).exists()),
+        example_files={labels[name]: folder.examples(name) for name, cell in stored.items() if cell.examples},
+    )
 
 
-@contextmanager
-def _no_interrupts() -> Iterator[None]:
-    """Ignore the interrupt key; other threads than the main one cannot, and leave it as it is."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _compute_and_store(config: StudyConfig, cell: Cell, path: Path, key: str) -> None:
-    rows, facts = compute_cell(config, cell)
-    write_cell(path, key, rows, facts)
-
-
-def _file_name(cell: Cell, key: str) -> str:
-    label = "".join(c if (c.isascii() and c.isalnum()) or c in "-_" else "-" for c in cell.label)
-    return f"{label}-{key}.parquet"
-
-
-def _manifest(folder: Path) -> dict[str, Any] | None:
-    try:
-        manifest: dict[str, Any] = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{folder / _MANIFEST} cannot be read ({error})") from error
-    if manifest.get("schema") != SCHEMA:
-        raise StoreError(
-            f"{folder} was written with schema {manifest.get('schema')}, this version reads {SCHEMA}; "
-            "install the version that made it, or use another folder"
-        )
-    return manifest
-
-
-def _claim(folder: Path, config: StudyConfig, study: str, work: dict[str, tuple[Cell, str]]) -> None:
-    """Make the folder this study's, or refuse one that is another's."""
-    existing = _manifest(folder)
-    if existing is not None:
-        if existing["key"] != config.key or existing["versions"] != versions():
-            raise StoreError(
-                f"{folder} holds another run: study {existing['config']['name']!r} at scale "
-                f"{existing['config']['scale']!r} with other settings or versions; choose another --out folder"
-            )
-        return
-    if folder.is_dir() and any(not path.name.startswith(".writing-") for path in folder.iterdir()):
-        raise StoreError(f"{folder} is not empty and holds no run; choose another --out folder")
-    manifest = {
+def _manifest(config: StudyConfig, study: str, jobs: list[Job]) -> dict[str, Any]:
+    return {
         "schema": SCHEMA,
         "key": config.key,
         "command": (
             f"smoothness run {study} --scale {config.scale} --out runs/{config.name} --report reports/{config.name}"
         ),
         "versions": versions(),
-        "config": config.model_dump(mode="json"),
-        "cells": {name: cell.label for name, (cell, _) in work.items()},
+        "config": config.model_dump(mode="json", exclude={"allow_import"}),  # a folder never allows code to run
+        "cells": {job.name: job.label for job in jobs},
     }
-    text = json.dumps(manifest, indent=1)
-    write_whole(folder / _MANIFEST, lambda temporary: _write_text(temporary, text))
 
 
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+def _compute_all(
+    folder: RunFolder, config: StudyConfig, todo: list[Job], total: int, workers: int, progress: Progress
+) -> None:
+    work = functools.partial(compute, folder, config)
+    executor: Executor[Job, Outcome] = (
+        InProcess(work) if workers < 2 else Workers(work, min(workers, len(todo)), config.threads)
+    )
+    append_event(folder.log, "run started", cells=len(todo), workers=workers)
+    event = "run stopped"
+    try:
+        _Schedule(folder, executor, total - len(todo), total, progress).run(todo)
+        event = "run finished"
+    except KeyboardInterrupt:
+        event = "run interrupted"
+        raise
+    finally:
+        executor.close()
+        if event != "run stopped":  # on an unwritable folder, the first error is the one to tell
+            folder.remove_leftovers()
+            append_event(folder.log, event)
+
+
+class _Schedule:
+    """Hands jobs to an executor until each is finished or failed, by us or by another process."""
+
+    def __init__(
+        self, folder: RunFolder, executor: Executor[Job, Outcome], done: int, total: int, progress: Progress
+    ) -> None:
+        self._folder, self._executor, self._progress = folder, executor, progress
+        self._done, self._failed, self._total = done, 0, total
+        self._deaths: Counter[str] = Counter()
+
+    def run(self, todo: list[Job]) -> None:
+        """All of them.
+
+        Raises:
+            StoreError: the folder cannot be written.
+        """
+        waiting, later = deque(todo), deque[Job]()
+        while waiting or later or self._executor.running:
+            while waiting and self._executor.free:
+                job = waiting.popleft()
+                self._tell("started", job)
+                self._executor.start(job)
+            settled = False
+            for job, result in self._executor.wait():
+                outcome = self._after_death(job, result) if isinstance(result, Died) else result
+                if outcome.status == "stopped":
+                    raise StoreError(outcome.message)
+                if outcome.status == "busy":
+                    later.append(job)
+                    self._tell("busy", job)
+                    continue
+                settled = True
+                self._done += outcome.status == "finished"
+                self._failed += outcome.status == "failed"
+                self._tell(outcome.status, job, outcome.message)
+            if not waiting:
+                if later and not settled:
+                    time.sleep(_POLL)
+                waiting, later = later, waiting
+
+    def _after_death(self, job: Job, death: Died) -> Outcome:
+        append_event(self._folder.log, "worker died", cell=job.label)
+        self._deaths[job.name] += death.begun
+        if self._deaths[job.name] < _DEATHS:
+            return Outcome("busy")  # back to those that wait
+        return record_death(self._folder, job, _DEATHS)
+
+    def _tell(self, kind: Literal["started", "finished", "failed", "busy"], job: Job, message: str = "") -> None:
+        self._progress(Event(kind, job.label, self._done, self._failed, self._total, message))

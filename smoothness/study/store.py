@@ -1,12 +1,14 @@
-"""Cells on disk: one Parquet file each, whole or absent."""
+"""Files of a run folder: whole or absent, and damage is noticed."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +16,43 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-_KEY = b"smoothness"
+WRITING = ".writing-"
+_NOTE, _DIGEST = b"smoothness", b"smoothness-sha256"
 
 
 class StoreError(OSError):
     """The run folder cannot be used; what was finished is still there."""
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+@dataclass(frozen=True, eq=False)
+class StoredCell:
+    """A cell as stored: what its results were computed for, its rows, its facts.
+
+    Attributes:
+        key: hash of everything that determines the rows.
+        examples: digest of the examples file that belongs to the cell; "" when it has none.
+    """
+
+    key: str
+    rows: pd.DataFrame
+    facts: dict[str, Any]
+    examples: str
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Write to a temporary file beside `path`, flush it to disk, then rename: never half a file.
+
+    The temporary name begins with the stem of `path`: whoever holds the lock of that name may remove it.
 
     Raises:
         StoreError: no permission, disk full; the temporary file is removed.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-", suffix=path.suffix)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{WRITING}{path.stem}.", suffix=path.suffix)
         os.close(handle)
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
     temporary = Path(name)
     try:
         write(temporary)
@@ -41,69 +61,63 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
     finally:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             temporary.unlink()
 
 
-def write_cell(path: Path, key: str, rows: pd.DataFrame, facts: dict[str, Any]) -> None:
-    """Store a cell's rows with its key and facts."""
-    table = pa.Table.from_pandas(rows, preserve_index=False)
-    note = json.dumps({"key": key, "facts": facts}, sort_keys=True).encode()
-    table = table.replace_schema_metadata({**(table.schema.metadata or {}), _KEY: note})
+def write_json(path: Path, content: Any) -> None:
+    """Store JSON, whole or not at all."""
+    text = json.dumps(content, indent=1)
+    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_cell(path: Path, cell: StoredCell) -> None:
+    """Store a cell: checksums on the rows' pages, a digest over all that describes them."""
+    table = pa.Table.from_pandas(cell.rows, preserve_index=False)
+    note = json.dumps({"key": cell.key, "facts": cell.facts, "examples": cell.examples}, sort_keys=True).encode()
+    metadata = {**(table.schema.metadata or {}), _NOTE: note}
+    table = table.replace_schema_metadata({**metadata, _DIGEST: _digest(table.replace_schema_metadata(metadata))})
     write_whole(path, lambda temporary: pq.write_table(table, temporary, compression="zstd", write_page_checksum=True))
 
 
-def read_note(path: Path) -> dict[str, Any] | None:
-    """Key and facts of a stored cell; None when the file is absent or damaged."""
-    try:
-        metadata = pq.read_metadata(path).metadata or {}
-        note: dict[str, Any] = json.loads(metadata[_KEY])
-    except (FileNotFoundError, pa.ArrowException, KeyError, ValueError):
-        return None
-    except OSError as error:
-        if error.errno is None:  # a footer that Arrow cannot decode
-            return None
-        raise StoreError(f"{path} cannot be read ({error.strerror})") from error
-    return note
-
-
-def read_rows(path: Path) -> pd.DataFrame:
-    """Rows of a stored cell, their checksums compared.
+def read_cell(path: Path) -> StoredCell | None:
+    """The stored cell; None when the file is absent or damaged.
 
     Raises:
-        StoreError: the file is damaged.
+        StoreError: the file is there and cannot be opened.
     """
     try:
-        rows: pd.DataFrame = pq.read_table(path, page_checksum_verification=True).to_pandas()
-    except (pa.ArrowException, OSError) as error:
-        raise StoreError(f"{path.name} is damaged ({error}); run the study again to redo it") from error
-    return rows
+        table = pq.read_table(path, page_checksum_verification=True)
+        metadata = table.schema.metadata or {}
+        if metadata[_DIGEST] != _digest(table):
+            return None
+        note = json.loads(metadata[_NOTE])
+        return StoredCell(note["key"], table.to_pandas(), note["facts"], note["examples"])
+    except FileNotFoundError:
+        return None
+    except (pa.ArrowException, KeyError, ValueError):
+        return None
+    except OSError as error:
+        if error.errno is None:  # pages or a footer that Arrow cannot decode
+            return None
+        raise StoreError(f"{path} cannot be read ({error.strerror})") from error
 
 
-def is_whole(path: Path, key: str) -> bool:
-    """Whether the cell of this key is stored, undamaged."""
-    note = read_note(path)
-    if note is None or note["key"] != key:
-        return False
-    try:
-        read_rows(path)
-    except StoreError:
-        return False
-    return True
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Delete temporary files of a run that was killed."""
-    for path in folder.glob(".writing-*"):
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
-
-
-def _cannot_write(path: Path, error: OSError) -> StoreError:
+def cannot_write(path: Path, error: OSError) -> StoreError:
+    """What to tell the user when `path` could not be written."""
     reason = error.strerror or str(error)
     return StoreError(
         f"cannot write {path} ({reason}); finished cells are kept: "
         "make room or choose another folder, then run the same command again"
     )
+
+
+def _digest(table: pa.Table) -> bytes:
+    """Of the number of rows, the columns' names and types, and the notes: what page checksums leave out."""
+    described = hashlib.sha256(f"{table.num_rows} {table.schema.remove_metadata()}".encode())
+    for name, value in sorted((table.schema.metadata or {}).items()):
+        if name != _DIGEST:
+            described.update(name + b"=" + value)
+    return described.hexdigest().encode()

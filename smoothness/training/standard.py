@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from smoothness._checks import check_choice, check_count, check_positive
-from smoothness._state import probing, thread_count
+from smoothness._state import model_device, probing, thread_count
 from smoothness.activations import activation_facts, is_activation, surrogate_gradient
 from smoothness.activations.surrogates import SHAPES
 from smoothness.data import Dataset, Split
@@ -152,6 +152,7 @@ def _fit(
         if _jumps(model):
             where = _has_jump
             stack.enter_context(surrogate_gradient(model, recipe.surrogate, width=recipe.surrogate_width, where=where))
+        stack.enter_context(_seeded(model, recipe.seed))  # rrelu and dropout draw from torch's own generator
         model.train()
         stack.callback(model.train, was_training)
         for epoch in range(recipe.epochs):
@@ -177,6 +178,18 @@ def _fit(
     for parameter in model.parameters():
         parameter.grad = None
     return losses
+
+
+@contextmanager
+def _seeded(model: nn.Module, seed: int) -> Iterator[None]:
+    """Torch's generator for the model's device, seeded inside and as it was afterwards."""
+    device = model_device(model)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
 
 
 def _jumps(model: nn.Module) -> Sequence[str]:

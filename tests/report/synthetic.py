@@ -30,8 +30,7 @@ def synthetic_config(
         "data": {"name": "fashion", "examples": 40},
         "threat": {"norm": "linf", "epsilons": EPSILONS},
         "attacks": ({"kind": "noise"}, {"kind": "fgsm"}, {"kind": "pgd"}),
-        "jacobian": {"norm": "l2"},
-        "kinks": {"segments": 4},
+        "analyzers": ({"kind": "jacobian", "norm": "l2"}, {"kind": "kinks", "segments": 4}),
     }
     return StudyConfig.model_validate(settings | changes)
 
@@ -52,7 +51,8 @@ class Rows:
             self.rows.append(
                 {
                     "study": "activation-ablation", "cell": f"{activation}-{architecture}-{seed}",
-                    "activation": activation, "architecture": architecture, "seed": seed, "example": first + offset,
+                    "activation": activation, "architecture": architecture, "setting": architecture, "seed": seed,
+                    "example": first + offset,
                     "quantity": quantity, "attack": attack, "epsilon": epsilon, "layer": layer,
                     "value": float(value), "bound": bound, "unit": unit, "valid": True,
                 }
@@ -110,8 +110,9 @@ def synthetic_run(
                 cells.append(
                     {
                         "cell": f"{architecture}/{activation}/{seed}", "activation": activation, "seed": seed,
-                        "architecture": architecture, "gain": 1.0, "learning_rate": 1e-3, "data_version": "f00d",
-                        "threads": 1, "versions": {"python": "3.11.9", "torch": "2.13.0", "smoothness": "0.1.0"},
+                        "architecture": architecture, "setting": architecture, "gain": 1.0, "learning_rate": 1e-3,
+                        "data_version": "f00d", "threads": 1,
+                        "versions": {"python": "3.11.9", "torch": "2.13.0", "smoothness": "0.1.0"},
                         "initial_weights": (0.5 + seed, -1.25, float(len(architecture))),
                     }
                 )  # fmt: skip

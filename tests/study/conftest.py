@@ -40,9 +40,11 @@ loss = "margin"
 steps = 3
 surrogate = "tanh"
 
-[jacobian]
+[[analyzers]]
+kind = "jacobian"
 
-[kinks]
+[[analyzers]]
+kind = "kinks"
 segments = 2
 radius = 0.5
 examples = 4

@@ -1,0 +1,213 @@
+"""The standard panel on anybody's model, in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from smoothness._checks import check_count
+from smoothness._model_calls import check_model
+from smoothness._state import model_device
+from smoothness._version import __version__
+from smoothness.analyzers import AttackSuccess, CleanPredictions, GradientKinks, JacobianNorm
+from smoothness.attacks import FGSM, PGD, Attack, Noise
+from smoothness.consistency import Check
+from smoothness.measurement import Measurement
+from smoothness.panel.checks import check_panel
+from smoothness.panel.examples import Examples, check_runs, gather, random_state_of_its_own, threat_for
+from smoothness.panel.reading import read_masking, verdict, zero_share
+from smoothness.panel.result import Panel
+from smoothness.panel.uses import ActivationUse, activations_of
+from smoothness.threat import ThreatModel
+
+KINK_EXAMPLES, KINK_SEGMENTS, KINK_RADIUS = 50, 8, 0.5  # as the studies have them
+STEPS = 40
+SURROGATE = "tanh"
+
+
+def analyze(
+    model: nn.Module,
+    x: Tensor | DataLoader[Any],
+    y: Tensor | None = None,
+    *,
+    threat: ThreatModel | None = None,
+    examples: int = 200,
+    batch_size: int | None = None,
+    seed: int = 0,
+) -> Panel:
+    """Run the standard panel on a model: what it says, how steep and how rough it is, how easily it is fooled.
+
+    Accuracy and margins; the input gradient, and whether it can be believed; kinks and jumps where the model
+    is a sequential MLP; success of random noise, FGSM, PGD (two losses) and, where activations jump or
+    gradients are zero or false, PGD through a surrogate backward; the activations with their facts; whether
+    gradients are masked; the hard invariants. What cannot be measured is said, with the reason, under
+    `left_out`. Without labels: the input gradient, kinks and activations alone.
+
+    The model is measured in evaluation mode and left as it was found, and so are the global random
+    generators; the same arguments give the same numbers.
+
+    Args:
+        model: any nn.Module that gives (n, classes) scores; `smoothness.wrap` makes one of others.
+        x: inputs (n, ...), floating point; or a DataLoader that yields (inputs, labels) or inputs.
+        y: labels (n,), when x is a tensor.
+        threat: what the adversary may do; linf 8/255 inside [0, 1] by default, for inputs that lie there.
+        examples: how many are measured, the first ones; the rest of a loader is not read.
+        batch_size: examples at once; all by default.
+        seed: of everything random.
+
+    Raises:
+        TypeError: a model, inputs, labels or a threat model of another type.
+        ValueError: empty or NaN inputs, labels that do not fit, a model that does not take the inputs,
+            inputs outside [0, 1] without a threat model.
+
+    >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    >>> x = torch.rand(20, 4, generator=torch.Generator().manual_seed(0))
+    >>> panel = analyze(net, x, net(x).argmax(dim=1))
+    >>> [check.passed for check in panel.checks]
+    [True, True, True, True, True]
+    >>> panel.verdict
+    'Clean accuracy is 100.0 %; robust accuracy at linf ε = 8/255 is at most ...
+    """
+    check_model(model)
+    check_count("examples", examples)
+    check_count("seed", seed, minimum=0)
+    if batch_size is not None:
+        check_count("batch_size", batch_size)
+    device = model_device(model)
+    with torch.inference_mode(False), torch.enable_grad(), random_state_of_its_own(seed, device):
+        given = gather(x, y, examples, device)
+        outputs = check_runs(model, given.inputs)
+        ball = None if given.labels is None else threat_for(given.inputs, threat)
+        run = _Run(model, given, ball, batch_size, seed)
+        run.everything(outputs)
+    return run.panel()
+
+
+@dataclass
+class _Run:
+    """One panel in the making."""
+
+    model: nn.Module
+    given: Examples
+    threat: ThreatModel | None
+    batch_size: int | None
+    seed: int
+    found: dict[str, Measurement] = field(default_factory=dict)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    activations: Sequence[ActivationUse] = ()
+
+    def everything(self, outputs: Tensor) -> None:
+        inputs, labels = self.given.inputs, self.given.labels
+        if labels is not None:
+            self.add(*CleanPredictions(self.batch_size)(self.model, inputs, labels))
+        of = "logits" if labels is None else "margin"
+        self.add(JacobianNorm(of=of, batch_size=self.batch_size, seed=self.seed)(self.model, inputs, labels))  # type: ignore[arg-type]
+        self.kinks(of)
+        self.activations = activations_of(self.model, inputs[:1])
+        if labels is None or self.threat is None:
+            why = "they need labels, and none were given"
+            self.left_out += [(what, why) for what in ("accuracy and margins", "attacks", "figures per margin")]
+            return
+        self.add(per_margin(self.found["jacobian_norm"], self.found["margin"]))
+        self.attacks(self.threat, labels)
+
+    def add(self, *measurements: Measurement) -> None:
+        self.found |= {m.quantity: m for m in measurements}
+
+    def kinks(self, of: str) -> None:
+        count = min(KINK_EXAMPLES, len(self.given.inputs))
+        analyzer = GradientKinks(KINK_SEGMENTS, KINK_RADIUS, self.seed, of, keep_table=False)  # type: ignore[arg-type]
+        try:
+            self.add(*analyzer(self.model, self.given.inputs[:count]))
+        except (TypeError, ValueError, RuntimeError) as error:
+            self.left_out.append(("kinks and jumps", str(error)))
+
+    def attacks(self, threat: ThreatModel, labels: Tensor) -> None:
+        size = self.batch_size
+        corner = threat.norm == "linf"
+        panel: list[Attack] = [
+            Noise(threat, STEPS, "corner" if corner else "uniform", self.seed, batch_size=size),
+            FGSM(threat, batch_size=size),
+            PGD(threat, STEPS, seed=self.seed, batch_size=size),
+            PGD(threat, STEPS, loss="margin", seed=self.seed, batch_size=size),
+        ]
+        for attack in panel:
+            self.attack(attack, labels)
+        name = f"pgd-margin-{SURROGATE}"
+        if not self.needs_surrogate():
+            why = "not needed: no activation with value jumps was found, and gradients are neither zero nor false"
+            self.left_out.append((name, why))
+            return
+        try:
+            attack = PGD(threat, STEPS, loss="margin", seed=self.seed, surrogate=SURROGATE, batch_size=size)
+            self.attack(attack, labels)
+        except (TypeError, ValueError, RuntimeError) as error:
+            self.left_out.append((name, str(error)))
+
+    def attack(self, attack: Attack, labels: Tensor) -> None:
+        analyzer = AttackSuccess(attack)
+        self.found[analyzer.label] = analyzer(self.model, self.given.inputs, labels)
+
+    def needs_surrogate(self) -> bool:
+        jumps = any(use.order == -1 for use in self.activations)
+        jacobian = self.found["jacobian_norm"]
+        false = (~jacobian.valid & self.found["correct"].valid).any()
+        return jumps or zero_share(jacobian) > 0 or bool(false)
+
+    def panel(self) -> Panel:
+        masking = None if self.threat is None else read_masking(self.found, self.threat)
+        checks: tuple[Check, ...] = tuple(check_panel(self.found, self.given.inputs, self.threat))
+        return Panel(
+            measurements=self.found,
+            activations=tuple(self.activations),
+            left_out=tuple(self.left_out),
+            checks=checks,
+            verdict=verdict(self.found, self.threat, masking),
+            masking=masking,
+            threat=self.threat,
+            about=self.about(),
+        )
+
+    def about(self) -> Mapping[str, str]:
+        parameters = sum(p.numel() for p in self.model.parameters())
+        shape = tuple(self.given.inputs.shape[1:])
+        return {
+            "model": type(self.model).__name__,
+            "parameters": f"{parameters:,}",
+            "inputs": f"{self.given.source}, shape ({', '.join(map(str, shape))})",
+            "seed": str(self.seed),
+            "versions": f"smoothness {__version__}, torch {torch.__version__}",
+        }
+
+
+def per_margin(norm: Measurement, margin: Measurement) -> Measurement:
+    """A Jacobian divided by the example's margin: it does not follow the scale of the logits.
+
+    Valid for correctly classified examples alone: the others have no margin to lose.
+
+    >>> norm = Measurement("jacobian_norm", torch.tensor([4.0, 4.0]), "logit / input l2", "exact")
+    >>> per_margin(norm, Measurement("margin", torch.tensor([2.0, -1.0]), "logit", "exact")).values
+    tensor([2., nan])
+    """
+    right = margin.valid & (margin.values > 0)
+    valid = norm.valid & right
+    reasons = norm.details.get("reason", ("",) * len(valid))
+    return Measurement(
+        "jacobian_norm_per_margin",
+        (norm.values.double() / margin.values.double()).masked_fill(~valid, torch.nan).to(norm.values.dtype),
+        unit=norm.unit.replace("logit", "1", 1),
+        bound=norm.bound,
+        settings=norm.settings,
+        valid=valid,
+        details={
+            "reason": tuple(
+                "" if fine else reason or "not classified correctly"
+                for fine, reason in zip(valid.tolist(), reasons, strict=True)
+            )
+        },
+    )
