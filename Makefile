@@ -53,6 +53,7 @@ bench: $(INSTALLED_DEV)
 	$(ONE_THREAD) $(BIN)/python tests/benchmarks/bench_kinks.py
 	$(ONE_THREAD) $(BIN)/python tests/benchmarks/bench_activations.py
 	$(ONE_THREAD) $(BIN)/python -m tests.benchmarks.bench_swapping
+	$(ONE_THREAD) $(BIN)/python -m tests.benchmarks.bench_lipschitz
 	$(BIN)/python tests/benchmarks/bench_import.py
 
 # torch first and pinned: an unpinned torch may bring gigabytes of CUDA.

@@ -17,7 +17,7 @@ def test_names_resolve_and_are_documented():
 
 
 def test_no_function_shares_a_subpackages_name():
-    packages = {"activations", "analyzers", "attacks", "data", "models", "report", "study", "training"}
+    packages = {"activations", "analyzers", "attacks", "bounds", "data", "models", "report", "study", "training"}
     assert not packages & set(sm.__all__)
 
 

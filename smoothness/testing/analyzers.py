@@ -63,7 +63,7 @@ def _problems(analyzer: Callable[..., Any], model: nn.Module, x: Tensor, y: Tens
         yield "returns no Measurement, Bracket or tuple of them"
         return
     names = [m.quantity for m in found]
-    if len(set(names)) < len(names):
+    if len({(m.quantity, m.bound) for m in found}) < len(names):  # both sides of a bracket share a name
         yield f"gives one name to two measurements: {', '.join(names)}"
     for place, m in enumerate(found):
         yield from (f"{m.quantity}: {problem}" for problem in _one(m, analyzer, len(x)))

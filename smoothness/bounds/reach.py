@@ -1,0 +1,100 @@
+"""How far can a unit move from its value at the centre? Its own certified constant, times the radius."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from smoothness.bounds.balls import Ball
+from smoothness.bounds.forms import Form, Sectors, assemble, sectors
+from smoothness.bounds.graph import AffineSum, HiddenLayer, Network
+from smoothness.bounds.interior import best_multipliers
+from smoothness.bounds.quadratic import Effort
+from smoothness.bounds.ranges import Interval, Ranges, intersection
+from smoothness.bounds.rows import row_multipliers
+from smoothness.bounds.slopes import unit_slopes
+from smoothness.bounds.verify import Verifier
+
+# Floating-point operations an example and layer beyond which ranges stay as they are.
+_FLOPS = {"fast": 0.0, "standard": 8e10, "tight": 8e11}
+
+
+def complete_ranges(network: Network, ball: Ball, effort: Effort) -> tuple[Ranges, Ranges]:
+    """Ranges of all layers on the ball, and enclosures of their values at its centre.
+
+    Layer by layer the smallest of interval propagation, of linear relaxation and (unless effort is "fast") of
+    z(x) ± radius · L, where L is the unit's constant over centre pairs from the layers before it.
+    """
+    at = Ranges(network, _point(ball), relax=False).complete()
+    found = Ranges(network, ball)
+    for k, layer in enumerate(network.hidden):
+        interval = found.find(layer.affine)
+        if k and effort != "fast" and bool(ball.radius.isfinite().all()):
+            interval = intersection(interval, _by_reach(network, k, layer, interval, found, at, effort))
+        found.push(layer, interval)
+    return found, at
+
+
+def output_range(network: Network, found: Ranges, at: Ranges, mix: Tensor | None = None) -> Interval:
+    """Of the outputs, or of combinations (n, m, outputs) of them, less their values at the centre."""
+    whole, here = found.find(network.output, mix), at.find(network.output, mix)
+    return Interval(whole.lower - here.upper, whole.upper - here.lower)
+
+
+def local_sectors(network: Network, found: Ranges, at: Ranges | None, layers: int | None = None) -> Sectors:
+    """Sectors of the first `layers` layers: of centre pairs with `at`, else of all pairs in the ball."""
+    known = found.slopes.setdefault(at is not None, [])
+    count = len(network.hidden) if layers is None else layers
+    for k in range(len(known), count):
+        known.append(unit_slopes(network.hidden[k].facts, found.before[k], None if at is None else at.before[k]))
+    return sectors(known[:count])
+
+
+def _by_reach(
+    network: Network, k: int, layer: HiddenLayer, interval: Interval, found: Ranges, at: Ranges, effort: Effort
+) -> Interval:
+    """Ranges of layer k from centre pairs of the layers before."""
+    slopes = local_sectors(network, found, at, k)
+    here = at.find(layer.affine)
+    alpha, beta = layer.facts.slope_range(*interval)
+    wanted = (alpha < beta) & slopes.finite.unsqueeze(1)
+    lower, upper = interval.lower.clone(), interval.upper.clone()
+    norm, radius = found.ball.norm, found.ball.radius
+    for row in range(len(lower)):
+        units = wanted[row].nonzero().squeeze(1)
+        if len(units) == 0:
+            continue
+        sub = Network(network.inputs, network.hidden[:k], _only(layer.affine, units))
+        form = assemble(sub, slopes, row)
+        form = form.reduced() if norm == "l2" else form
+        n, d = form.zx.shape
+        if len(units) * (n**3 / 3 + 4 * n * d * d + 12.0 * d**3) > _FLOPS[effort]:
+            continue
+        t, w = row_multipliers(form, norm, rounds=1)
+        verifier = Verifier(sub, slopes, row)
+        if effort == "tight" and norm != "l1" and n:
+            _refine(form, t, w, norm == "l2")
+        if norm == "l1":
+            constant = torch.stack([verifier.columns(t[i], slice(i, i + 1)).amax() for i in range(len(t))]).sqrt()
+        else:
+            w = w * (1 + 1e-7)
+            constant = torch.where(torch.tensor(verifier.hold(t, w), device=w.device), w.sum(dim=1).sqrt(), torch.inf)
+        reach = constant * radius[row] * (1 + 1e-12)
+        lower[row, units] = torch.maximum(lower[row, units], here.lower[row, units] - reach)
+        upper[row, units] = torch.minimum(upper[row, units], here.upper[row, units] + reach)
+    return Interval(lower, upper)
+
+
+def _refine(form: Form, t: Tensor, w: Tensor, shared: bool) -> None:
+    for i in range(len(t)):
+        better = best_multipliers(form.rows(slice(i, i + 1)), shared=shared, tolerance=1e-3)
+        if float(better.w.sum()) < float(w[i].sum()):
+            t[i], w[i] = better.t, better.w
+
+
+def _only(affine: AffineSum, units: Tensor) -> AffineSum:
+    return AffineSum(tuple((j, weight[units]) for j, weight in affine.sources), affine.bias[units])
+
+
+def _point(ball: Ball) -> Ball:
+    return Ball(ball.centre, "linf", torch.zeros_like(ball.radius))
