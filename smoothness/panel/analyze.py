@@ -15,6 +15,7 @@ from smoothness._model_calls import check_model
 from smoothness._state import model_device
 from smoothness._version import __version__
 from smoothness.analyzers import AttackSuccess, CleanPredictions, GradientKinks, JacobianNorm
+from smoothness.analyzers.piecewise import affine_chain
 from smoothness.attacks import FGSM, PGD, Attack, Noise
 from smoothness.consistency import Check
 from smoothness.measurement import Measurement
@@ -123,6 +124,7 @@ class _Run:
         count = min(KINK_EXAMPLES, len(self.given.inputs))
         analyzer = GradientKinks(KINK_SEGMENTS, KINK_RADIUS, self.seed, of, keep_table=False)  # type: ignore[arg-type]
         try:
+            affine_chain(self.model)  # a panel is quick: other networks may have millions of pieces
             self.add(*analyzer(self.model, self.given.inputs[:count]))
         except (TypeError, ValueError, RuntimeError) as error:
             self.left_out.append(("kinks and jumps", str(error)))
