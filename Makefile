@@ -49,7 +49,7 @@ wheel: $(INSTALLED_DEV)
 	cd build/wheel && $(ONE_THREAD) venv/bin/python -I ../../tests/wheel_smoke.py
 
 bench: $(INSTALLED_DEV)
-	$(ONE_THREAD) $(BIN)/python tests/benchmarks/bench_attacks.py
+	$(ONE_THREAD) $(BIN)/python -m tests.benchmarks.bench_attacks
 	$(ONE_THREAD) $(BIN)/python tests/benchmarks/bench_kinks.py
 	$(ONE_THREAD) $(BIN)/python tests/benchmarks/bench_activations.py
 	$(ONE_THREAD) $(BIN)/python -m tests.benchmarks.bench_swapping

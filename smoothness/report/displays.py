@@ -57,22 +57,36 @@ def masking_table(seeds: pd.DataFrame, masked: dict[tuple[str, str], Masking], h
                 *_cells([architecture, activation, values["noise"].percent()]),
                 Cell(f"masked ({native})" if verdict.masked and values["native"].seeds else native,
                      "warn" if verdict.masked else ""),
-                *_cells(values[name].percent() for name in ("surrogate", "other", "union", "zero_gradient")),
+                *_cells(values[name].percent() for name in ("surrogate", "other", "cascade", "union")),
+                Cell(values["zero_gradient"].percent()),
                 Cell("masked" if verdict.masked else "no", "warn" if verdict.masked else ""),
+                _audited(values["gradient_masked"], "masked", "not masked", "warn", ""),
+                _audited(values["figure_trustworthy"], "trustworthy", "not trustworthy", "good", "warn"),
                 Cell(_why(verdict)),
             ]
         )  # fmt: skip
     columns = [
-        "architecture", "activation", "noise", "native", "surrogate", "other", "union (headline)", "zero gradients",
-        "masked?", "measured reason",
+        "architecture", "activation", "noise", "native", "surrogate", "other", "cascade", "union (headline)",
+        "zero gradients", "masked?", "audit: gradients", "audit: figure", "measured reason",
     ]  # fmt: skip
     caption = (
         f"Attack success {at} in % of the correctly classified examples, mean ± standard deviation over seeds: a "
         "lower bound on vulnerability. The headline figures use the union: every example that any attack fooled at "
         "this ε or a smaller one. “Others ahead”: the largest lead, over all ε, of attacks that do not use the native "
-        "gradient."
+        "gradient. “Audit”, where it ran: separate attacks of every kind decide whether native gradients mislead, and "
+        "whether twice the effort would still change the cascade's figure."
     )
-    return _without_empty_columns(Table(caption, columns, rows, prose=(9,)), keep={2, 3, 4, 6, 7, 8, 9})
+    return _without_empty_columns(Table(caption, columns, rows, prose=(12,)), keep={2, 3, 4, 7, 8, 9, 12})
+
+
+def _audited(verdict: Spread, yes: str, no: str, tone_of_yes: str, tone_of_no: str) -> Cell:
+    """The audit's verdict over the seeds that were audited."""
+    if not verdict.seeds:
+        return Cell("–")
+    share = verdict.mean
+    if share in (0.0, 1.0):
+        return Cell(yes if share else no, tone_of_yes if share else tone_of_no)
+    return Cell(f"{yes} in {round(share * verdict.seeds)} of {verdict.seeds}", "warn")
 
 
 def _why(verdict: Masking) -> str:
@@ -147,7 +161,7 @@ def attack_table(frame: pd.DataFrame, seeds: pd.DataFrame, headline: float | Non
     """Success of each single attack at the headline ε."""
     rates = attack_rates(frame)
     rates = rates[rates["epsilon"] == headline]
-    order = ("noise", "native", "surrogate", "other")
+    order = ("noise", "native", "surrogate", "other", "cascade")
     attacks = sorted(rates["attack"].unique(), key=lambda a: (order.index(family(a)), a))
     rows = []
     for architecture, activation in groups(seeds):
