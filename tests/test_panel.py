@@ -224,8 +224,8 @@ def test_activations_of_all_sorts():
             return self.two(torch.sign(F.relu(self.own(self.act(self.one(x))))))
 
     uses = {use.name: use for use in activations_of(Net(), X[:1])}
-    assert set(uses) == {"leaky_relu(slope=0.2)", "relu", "Own", "sign"}
-    leaky = uses["leaky_relu(slope=0.2)"]
+    assert set(uses) == {"leaky_relu(negative_slope=0.2)", "relu", "Own", "sign"}
+    leaky = uses["leaky_relu(negative_slope=0.2)"]
     assert (leaky.order, leaky.slope, leaky.curvature, leaky.known) == (0, (0.2, 1), math.inf, True)
     assert (uses["Own"].known, uses["Own"].order) == (False, -1)
     assert (uses["sign"].known, uses["sign"].order) == (False, -1)

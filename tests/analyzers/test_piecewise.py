@@ -110,7 +110,7 @@ def test_modules_that_cannot_be_read_are_named() -> None:
         (nn.Sequential(Residual(nn.Linear(3, 3))), r"module '0' \(Residual\)"),
         (nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3, track_running_stats=False)), "depends on its batch"),
         (nn.Sequential(nn.Flatten(0)), "default axes"),
-        (nn.Sequential(nn.Linear(3, 3), nn.RReLU()), "activation '1': no facts"),
+        (nn.Sequential(nn.Linear(3, 3), nn.PReLU(3)), "activation '1': no facts"),
         (nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.GELU()), r"activation '2' \(gelu\) is curved and '1' \(relu\)"),
         (nn.Sequential(nn.Linear(3, 3), activation("elu", alpha=2.0)), r"activation '1' \(elu\(alpha=2\)\) is curved"),
     ]
