@@ -8,49 +8,40 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from smoothness._norms import DUAL, steepest_direction, vector_norm
+from smoothness._norms import DUAL, Norm, steepest_direction, vector_norm
 from smoothness.attacks._crossing import crossing, to_size_1
 from smoothness.attacks._nearest import BEYOND, Nearest, draw_in, nearest_batch, nearest_boundaries, polish, room
 from smoothness.attacks._search import Search
 from smoothness.attacks.losses import OBJECTIVES, Aim, logit_scale
 
-ROUND = 12  # steps after which it is asked who has settled
-POLISHING = 4  # of them, at the round's end
+ROUND: dict[Norm, int] = {"linf": 12, "l2": 10, "l1": 16}  # steps after which it is asked who has settled
+POLISHING = 3  # every so many of them, at the round's end
 LAST = 0.01  # share of the first step size and of gamma that is left at the end of a round's cosine
-NEAR = 1.3  # starts at boundaries farther than this times the nearest one's linearised distance are left out
+NEAR = 1.3  # no start at a boundary so many times as far as the nearest one, both linearised
 
 # Brings offsets (m, ...) to a radius (m, 1, ...) each.
 Settle = Callable[[Tensor, Tensor], Tensor]
 
 
-SLACK = 1.1
-
-
 def descend(search: Search, settle: Settle, steps: int, starts: int, gamma: float, rows: Tensor) -> None:
     """Find, draw in, polish and store the closest points of the examples at `rows`.
 
-    The starts of an example slide side by side, as rows of one batch; the one that comes closest goes on alone.
+    The starts of an example slide abreast, as rows of one batch; the one that comes closest goes on alone.
     """
+    whole = ROUND[search.threat.norm]
     batch = nearest_batch(search, rows)
     aim = Aim(logit_scale(search.logits_of(rows)), batch.column)
-    owner, abreast = _spread(search, batch, aim, min(starts, max(steps // ROUND, 1)))
+    owner, abreast = _spread(search, batch, aim, min(starts, max(steps // whole, 1)))
     while steps > 0 and len(batch):
-        length = min(ROUND, steps)
-        steps -= length * abreast
-        polishing = POLISHING * length // ROUND
+        length = min(whole, steps)
+        polishing = length // POLISHING
+        steps -= (length - polishing) * abreast + polishing
         _slide(search, batch, settle, length - polishing, gamma, aim)
         draw_in(search, batch, passes=2)
         if abreast > 1:
-            near = (batch.distance <= SLACK * _per_example(batch.distance, owner)).nonzero().flatten()
-            batch.spoiled += owner.new_zeros(len(rows)).to(batch.spoiled).index_add(0, owner, batch.spoiled)[owner]
-            for part in (batch, aim):
-                part.keep(near)
-            owner = owner[near]
-        settled = polish(search, batch, polishing)
-        if abreast > 1:
-            closest = _keep_closest(batch, aim, owner, len(rows))
-            settled = settled[closest]
+            _keep_closest(batch, aim, owner, len(rows))
             abreast = 1
+        settled = polish(search, batch, polishing)
         draw_in(search, batch)
         search.store(batch)
         left = (~settled).nonzero().flatten()
@@ -60,14 +51,10 @@ def descend(search: Search, settle: Settle, steps: int, starts: int, gamma: floa
         batch.point = batch.point.lerp(batch.best, found)
 
 
-def _per_example(v, owner):
-    return v.new_full((int(owner.max()) + 1,), torch.inf).scatter_reduce(0, owner, v, "amin")[owner]
-
-
 def _spread(search: Search, batch: Nearest, aim: Aim, starts: int) -> tuple[Tensor, int]:
-    """Set examples just past their nearest linearised boundaries, one row for each; the batch grows in place.
+    """Set examples just past each of their nearest linearised boundaries: the batch gets a row for each start.
 
-    Returns the example, of those before, of each row, the first rows being one of each; and the most rows of one.
+    Returns which example each row is of, the first rows being one of each, and how many rows an example can have.
     """
     lengths, gaps, gradients = nearest_boundaries(search, batch, starts)
     near = lengths < NEAR * lengths[0]
@@ -77,20 +64,18 @@ def _spread(search: Search, batch: Nearest, aim: Aim, starts: int) -> tuple[Tens
         part.keep(owner)
     offset = crossing(gaps[near], gradients[near], *room(batch, batch.clean), search.threat.norm)
     batch.point = (batch.clean + (1 + BEYOND) * offset).clamp_(batch.lowest, batch.highest)
-    return owner, int(near.any(dim=1).sum())
+    return owner, len(lengths)  # not as many as there are: steps must not depend on who else is in the batch
 
 
-def _keep_closest(batch: Nearest, aim: Aim, owner: Tensor, count: int) -> Tensor:
-    """Of the rows of each of `count` examples keep the one closest to the clean input, the first where equal."""
+def _keep_closest(batch: Nearest, aim: Aim, owner: Tensor, count: int) -> None:
+    """Of the rows of each of `count` examples keep the one of smallest distance, the first where equal."""
     spoiled = batch.spoiled.new_zeros(count).index_add(0, owner, batch.spoiled)
     least = batch.distance.new_full((count,), torch.inf).scatter_reduce(0, owner, batch.distance, "amin")
-    place = torch.arange(len(owner), device=owner.device)
-    place = place.masked_fill(batch.distance > least[owner], len(owner))
+    place = torch.arange(len(owner), device=owner.device).masked_fill(batch.distance > least[owner], len(owner))
     closest = place.new_full((count,), len(owner)).scatter_reduce(0, owner, place, "amin")
     for part in (batch, aim):
         part.keep(closest)
     batch.spoiled = spoiled
-    return closest
 
 
 def _slide(search: Search, batch: Nearest, settle: Settle, steps: int, gamma: float, aim: Aim) -> None:

@@ -26,8 +26,8 @@ class DDN:
     Repeats δ <- ρ (δ + α ρ g) / |δ + α ρ g| with g the unit gradient of cross-entropy and α falling from 1 along
     a cosine; ρ shrinks by the factor 1 - γ while x + δ is adversarial and grows by 1 + γ while it is not, γ
     falling with α. Departures from the paper: δ starts at the nearest linearised boundaries, as in DeepFool, and
-    the start that comes closest goes on alone; steps come in rounds of 12, of which the last four project the
-    clean input onto the boundary linearised at the best point; the best point is drawn in by line search; and
+    the start that comes closest goes on alone; steps come in rounds of 10, of which the last three project
+    the clean input onto the boundary linearised at the best point; the best point is drawn in by line search; and
     examples whose distance has settled to a thousandth leave. The distance found is an upper bound on the
     smallest one. The closest adversarial point is returned, and the clean input where there is none, or none
     within epsilon.
@@ -36,7 +36,7 @@ class DDN:
         threat: norm "l2" and the bounds; epsilon, in input units, may be None: any distance counts as success.
         steps: gradient steps, at most; examples whose distance has settled stop before.
         restarts: starts, at most, at the boundaries of as many classes; those of classes clearly farther than the
-            nearest are left out. All count towards `steps`, of which there must be 12 for each.
+            nearest are left out. All count towards `steps`, of which there must be 10 for each.
         gamma: by which the radius changes in the first step, between 0 and 1.
         targeted: y is the class to reach, and success is its being predicted; what is predicted so from the
             start counts as "clean_error" at distance 0.

@@ -147,7 +147,7 @@ def every_class(pool: Survivors, rows: Tensor, plan: Plan) -> None:
     """Native gradients again, from fresh starts and towards every class; only at full effort."""
     sighted = rows[~pool.observed.blind[rows]]
     with pool.stage("every-class", sighted):
-        pool.use(_apgd(plan, "ce", 115, restarts=5), sighted)
+        pool.use(_apgd(plan, "ce", 115, restarts=3), sighted)
         pool.use(_apgd(plan, "dlr-targeted", 120, target_classes=9), sighted)
 
 

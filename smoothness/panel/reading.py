@@ -86,7 +86,7 @@ def verdict(found: Mapping[str, Measurement], threat: ThreatModel | None, maskin
     if masking.masked:
         return (
             f"{head}Native gradients are masked ({why}): what FGSM and PGD find with them says nothing about "
-            "robustness. Read the union of all attacks, and take even that as a loose bound."
+            "robustness. Read the union of all attacks; `MaskingAudit` tells whether that figure can be trusted."
         )
     return f"{head}No sign of masked gradients{f' ({why})' if why else ''}; a stronger attack may still find more."
 

@@ -41,11 +41,11 @@ def _distance(model, point, label, norm, bounds):
             if bounds is not None:
                 rows = np.vstack([rows, np.eye(len(x)), -np.eye(len(x))])
                 limits = np.concatenate([limits, bounds[0] - x, x - bounds[1]])
-            best = min(best, _least(rows, limits, norm))
+            best = min(best, least_norm(rows, limits, norm))
     return best
 
 
-def _least(rows, limits, norm):
+def least_norm(rows, limits, norm):
     """Least norm of an offset with rows · offset >= limits."""
     d = rows.shape[1]
     if norm == "l2":  # least distance programming (Lawson and Hanson 1974, chapter 23)

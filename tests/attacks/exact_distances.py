@@ -4,8 +4,9 @@ import itertools
 
 import numpy as np
 import torch
-from scipy.optimize import linprog
 from torch import nn
+
+from tests.attacks.exact import least_norm
 
 
 def tiny(activation, seed, features=3, hidden=5, classes=3):
@@ -47,25 +48,9 @@ def nearest(model, x, label, norm, kind):
 
 
 def _program(rows, limits, x, norm):
-    """min |x' - x| over rows · x' <= limits and 0 <= x' <= 1; the size of each coordinate has its own variable."""
-    n = len(x)
-    sizes = 1 if norm == "linf" else n
-    spread = np.ones((n, 1)) if norm == "linf" else np.eye(n)
-    table = np.vstack(
-        [
-            np.hstack([rows, np.zeros((len(rows), sizes))]),
-            np.hstack([np.eye(n), -spread]),
-            np.hstack([-np.eye(n), -spread]),
-        ]
-    )
-    found = linprog(
-        np.append(np.zeros(n), np.ones(sizes)),
-        A_ub=table,
-        b_ub=np.concatenate([limits, x, -x]),
-        bounds=[(0, 1)] * n + [(0, None)] * sizes,
-        method="highs",
-    )
-    return found.fun if found.status == 0 else np.inf
+    """min |x' - x| over rows · x' <= limits and 0 <= x' <= 1."""
+    box = np.eye(len(x))
+    return least_norm(np.vstack([-rows, box, -box]), np.concatenate([rows @ x - limits, -x, x - 1]), norm)
 
 
 def distances(model, x, y, norm, kind):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from smoothness._norms import vector_norm
 from smoothness.attacks import DDN, PGD
@@ -81,9 +82,25 @@ def test_fewer_steps_are_never_exceeded():
     x = torch.rand(30, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     with torch.no_grad():
         y = model(x).argmax(dim=1)
-    for steps in (1, 5, 20):
-        passes = DDN(ThreatModel("l2"), steps=steps)(model, x, y).passes
+    for steps, restarts in ((1, 3), (5, 3), (20, 1), (20, 2), (29, 3), (30, 3)):
+        passes = DDN(ThreatModel("l2"), steps, restarts)(model, x, y).passes
         assert passes.backward <= len(x) * (1 + 2 + steps)  # the clean look, one per rival class, the steps
+
+
+class Bent(nn.Module):
+    """Class 0 is left at x_1 = 0.8, though from 0 it looks like 0.5, or at x_2 = 0.6."""
+
+    def forward(self, x):
+        first, second = x.unbind(dim=1)
+        bent = 2 * first.clamp(max=0.4) + 0.5 * (first - 0.4).clamp(min=0) - 1
+        return torch.stack([torch.zeros_like(first), bent, second / 0.6 - 1], dim=1)
+
+
+def test_a_second_start_finds_what_looked_farther():
+    x, y = torch.zeros(1, 2, dtype=torch.float64), torch.zeros(1, dtype=torch.long)
+    one, two = (DDN(FREE, restarts=restarts)(Bent(), x, y) for restarts in (1, 2))
+    torch.testing.assert_close(one.distance, torch.tensor([0.8], dtype=torch.float64), rtol=1e-3, atol=0)
+    torch.testing.assert_close(two.distance, torch.tensor([0.6], dtype=torch.float64), rtol=1e-3, atol=0)
 
 
 def test_steps_without_gradient_need_a_surrogate():
@@ -103,6 +120,7 @@ def test_steps_without_gradient_need_a_surrogate():
     [
         (lambda: DDN(ThreatModel("linf")), "DDN needs norm 'l2', got 'linf'; use FMN"),
         (lambda: DDN(FREE, steps=0), "steps must be a whole number of at least 1, got 0"),
+        (lambda: DDN(FREE, restarts=0), "restarts must be a whole number of at least 1, got 0"),
         (lambda: DDN(FREE, gamma=1.0), "gamma must be below 1, got 1.0"),
         (lambda: DDN(FREE, surrogate="tan"), "unknown surrogate shape 'tan'"),
         (lambda: DDN(FREE, batch_size=0), "batch_size must be a whole number"),

@@ -164,3 +164,19 @@ def test_the_scale_of_the_logits_does_not_matter(norm, factor):
         plain, scaled = attack(model, x, y), attack(Scaled(model), x, y)
         assert scaled.status == plain.status
         torch.testing.assert_close(scaled.distance, plain.distance, rtol=0.02, atol=1e-6)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_more_starts_never_exceed_the_steps(norm):
+    model = build_model("mlp", "relu", seed=0, input_shape=(5,), classes=3, width=8)
+    x = torch.rand(30, 5, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        y = model(x).argmax(dim=1)
+    for steps, restarts in ((1, 2), (33, 2), (40, None)):
+        passes = FMN(ThreatModel(norm), steps, restarts)(model, x, y).passes
+        assert passes.backward <= len(x) * (1 + 2 + steps)  # the clean look, one per rival class, the steps
+
+
+def test_at_least_one_start_is_asked_for():
+    with pytest.raises(ValueError, match="restarts must be a whole number of at least 1, got 0"):
+        FMN(ThreatModel("linf"), restarts=0)

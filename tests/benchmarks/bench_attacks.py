@@ -2,8 +2,8 @@
 
 Three parts, each a Markdown table:
 
-pgd        40 steps of PGD above 40 bare forward and backward passes of the same batch ("floor"), for eight networks;
-           ours with and without dropping fooled examples, and every library that is installed.
+pgd        40 steps of PGD above 40 bare forward and backward passes of the same batch ("floor"), for eight networks
+           at radius 0.1; ours with and without dropping fooled examples, and every library that is installed.
 ensemble   smooth and kinked networks, with and without adversarial training: `Cascade` beside AutoAttack of
            pyautoattack, and the cascade's first stages beside 100 steps of APGD-CE and of targeted APGD on all
            examples.
@@ -26,6 +26,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -35,11 +36,13 @@ from torch.nn import functional as F
 from smoothness._state import probing
 from smoothness.attacks import APGD, PGD, Cascade
 from smoothness.attacks.result import Attack
+from smoothness.threat import ThreatModel
 from tests.benchmarks import attack_peers
 from tests.benchmarks.attack_models import Case, examples, hard_cases, pgd_cases, smooth_cases, trained
 from tests.benchmarks.attack_stages import first_stages, single_attacks
 
-Run = Callable[[], Tensor]  # which examples are left
+PGD_THREAT = ThreatModel("linf", 0.1)  # one for all, as most examples fall on some networks and few on others
+Run = Callable[[nn.Module], Tensor]  # which examples are left
 
 
 @dataclass(frozen=True)
@@ -86,19 +89,19 @@ class Counted(nn.Module):
 
 @dataclass(frozen=True)
 class Bench:
-    """One network and the examples that everything is run on."""
+    """One network, the ball and the examples that everything is run on."""
 
     case: Case
     model: nn.Module
     x: Tensor
     y: Tensor
-    options: Options
+    threat: ThreatModel
 
     @property
     def epsilon(self) -> float:
-        return float(self.case.threat.epsilon or 0)
+        return float(self.threat.epsilon or 0)
 
-    def own(self, attack: Attack) -> Callable[[nn.Module], Tensor]:
+    def own(self, attack: Attack) -> Run:
         def run(model: nn.Module) -> Tensor:
             found = attack(model, self.x, self.y)
             if isinstance(model, Counted):
@@ -107,14 +110,14 @@ class Bench:
 
         return run
 
-    def peer(self, attack: attack_peers.Peer) -> Callable[[nn.Module], Tensor]:
+    def peer(self, attack: attack_peers.Peer) -> Run:
         def run(model: nn.Module) -> Tensor:
             points = attack(model, self.x, self.y, self.epsilon)
             return attack_peers.share_left(model, self.x, self.y, points, self.epsilon)
 
         return run
 
-    def outcomes(self, runs: dict[str, Callable[[nn.Module], Tensor]], repeats: int) -> dict[str, Outcome]:
+    def outcomes(self, runs: dict[str, Run], repeats: int) -> dict[str, Outcome]:
         """Each run once with its passes counted, then timed `repeats` times in turn; 0 times the counted run."""
         left, passes = {}, {}
         spent: dict[str, list[float]] = {name: [] for name in runs}
@@ -139,7 +142,7 @@ class Bench:
         return time.process_time()
 
 
-def benches(cases: Sequence[Case], options: Options) -> Iterator[Bench]:
+def benches(cases: Sequence[Case], options: Options, threat: ThreatModel | None = None) -> Iterator[Bench]:
     for case in cases:
         if re.search(options.models, case.name):
             model = trained(case, options.cache).to(options.device)
@@ -148,10 +151,10 @@ def benches(cases: Sequence[Case], options: Options) -> Iterator[Bench]:
                 with torch.no_grad():
                     right = model(x).argmax(dim=1) == y
                 x, y = x[right], y[right]
-            yield Bench(case, model, x, y, options)
+            yield Bench(case, model, x, y, threat or case.threat)
 
 
-def floor(bench: Bench) -> Callable[[nn.Module], Tensor]:
+def floor(bench: Bench) -> Run:
     """The passes alone: loss and gradient at the input, nothing done with it."""
 
     def run(model: nn.Module) -> Tensor:
@@ -172,8 +175,8 @@ def bench_pgd(options: Options) -> None:
     row("network", "clean %", "floor s", *names)
     row(*["---"] * (3 + len(names)))
     ratios: dict[str, list[float]] = {name: [] for name in names}
-    for bench in benches(pgd_cases(), options):
-        own = {"ours, all steps": PGD(bench.case.threat, drop_fooled=False), "ours, dropping": PGD(bench.case.threat)}
+    for bench in benches(pgd_cases(), options, PGD_THREAT):
+        own = {"ours, all steps": PGD(bench.threat, drop_fooled=False), "ours, dropping": PGD(bench.threat)}
         runs = {name: bench.own(attack) for name, attack in own.items()}
         runs |= {name: bench.peer(attack) for name, attack in peers.items()}
         repeats = 5 if options.repeats is None else max(1, options.repeats)
@@ -195,16 +198,19 @@ def bench_ensemble(options: Options) -> None:
     row(*["---"] * (5 + len(names)))
     ratios: list[tuple[float, float, float]] = []
     for bench in benches(smooth_cases(), options):
-        threat = bench.case.threat
-        runs = {"first stages": lambda m, b=bench: first_stages(m, b.x, b.y, b.case.threat)}
+        threat = bench.threat
+        first: Run = partial(first_stages, x=bench.x, y=bench.y, threat=threat)
         if apgd is None or targeted is None:
             ce = bench.own(APGD(threat, loss="ce", drop_fooled=False))
             towards = bench.own(APGD(threat, loss="dlr-targeted", drop_fooled=False))
         else:
             ce, towards = bench.peer(apgd), bench.peer(targeted)
-        runs["APGD-CE + APGD-T on all"] = lambda m, a=ce, b=towards: a(m) & b(m)
-        runs["cascade, standard"] = bench.own(Cascade(threat, effort="standard"))
-        runs["cascade, full"] = bench.own(Cascade(threat, effort="full"))
+        runs: dict[str, Run] = {
+            "first stages": first,
+            "APGD-CE + APGD-T on all": partial(both, ce, towards),
+            "cascade, standard": bench.own(Cascade(threat, effort="standard")),
+            "cascade, full": bench.own(Cascade(threat, effort="full")),
+        }
         if standard is not None:
             runs["AutoAttack"] = bench.peer(standard)
         found = bench.outcomes(runs, options.repeats or 0)
@@ -229,8 +235,8 @@ def bench_hard(options: Options) -> None:
     for bench in benches(hard_cases(), options):
         case = bench.case
         twin = trained(Case(case.data, case.architecture, "relu", "standard"), options.cache).to(options.device)
-        runs = {"cascade": bench.own(Cascade(case.threat, effort="full"))}
-        runs |= {name: bench.own(attack) for name, attack in single_attacks(case.threat, twin).items()}
+        runs = {"cascade": bench.own(Cascade(bench.threat, effort="full"))}
+        runs |= {name: bench.own(attack) for name, attack in single_attacks(bench.threat, twin).items()}
         standard = attack_peers.autoattack()
         if standard is not None:
             runs["AutoAttack"] = bench.peer(standard)
@@ -241,6 +247,11 @@ def bench_hard(options: Options) -> None:
         cells = [told(found.get(name)) for name in ("AutoAttack", *singles)]
         span = f"{through[0][0]:.0f} ({through[0][1]}) to {through[-1][0]:.0f} ({through[-1][1]})"
         row(case.name, clean(bench), told(cascade), *cells, span, ", ".join(worse) or "no")
+
+
+def both(one: Run, other: Run, model: nn.Module) -> Tensor:
+    """What two attacks leave, each on all examples."""
+    return one(model) & other(model)
 
 
 def clean(bench: Bench) -> str:
