@@ -58,16 +58,14 @@ def masking_table(seeds: pd.DataFrame, masked: dict[tuple[str, str], Masking], h
                 Cell(f"masked ({native})" if verdict.masked and values["native"].seeds else native,
                      "warn" if verdict.masked else ""),
                 *_cells(values[name].percent() for name in ("surrogate", "other", "cascade", "union")),
-                Cell(values["zero_gradient"].percent()),
                 Cell("masked" if verdict.masked else "no", "warn" if verdict.masked else ""),
-                _audited(values["gradient_masked"], "masked", "not masked", "warn", ""),
-                _audited(values["figure_trustworthy"], "trustworthy", "not trustworthy", "good", "warn"),
+                _audited(values["gradient_masked"], values["figure_trustworthy"]),
                 Cell(_why(verdict)),
             ]
         )  # fmt: skip
     columns = [
         "architecture", "activation", "noise", "native", "surrogate", "other", "cascade", "union (headline)",
-        "zero gradients", "masked?", "audit: gradients", "audit: figure", "measured reason",
+        "masked?", "audit", "measured reason",
     ]  # fmt: skip
     caption = (
         f"Attack success {at} in % of the correctly classified examples, mean ± standard deviation over seeds: a "
@@ -76,17 +74,22 @@ def masking_table(seeds: pd.DataFrame, masked: dict[tuple[str, str], Masking], h
         "gradient. “Audit”, where it ran: separate attacks of every kind decide whether native gradients mislead, and "
         "whether twice the effort would still change the cascade's figure."
     )
-    return _without_empty_columns(Table(caption, columns, rows, prose=(12,)), keep={2, 3, 4, 7, 8, 9, 12})
+    return _without_empty_columns(Table(caption, columns, rows, prose=(9, 10)), keep={2, 3, 4, 7, 8, 10})
 
 
-def _audited(verdict: Spread, yes: str, no: str, tone_of_yes: str, tone_of_no: str) -> Cell:
-    """The audit's verdict over the seeds that were audited."""
-    if not verdict.seeds:
+def _audited(masked: Spread, trustworthy: Spread) -> Cell:
+    """The audit's verdicts, over the seeds that were audited."""
+    if not masked.seeds:
         return Cell("–")
-    share = verdict.mean
-    if share in (0.0, 1.0):
-        return Cell(yes if share else no, tone_of_yes if share else tone_of_no)
-    return Cell(f"{yes} in {round(share * verdict.seeds)} of {verdict.seeds}", "warn")
+
+    def share(verdict: Spread, yes: str, no: str) -> str:
+        mixed = f"{yes} in {round(verdict.mean * verdict.seeds)} of {verdict.seeds}"
+        return {0.0: no, 1.0: yes}.get(verdict.mean, mixed)
+
+    text = (
+        f"gradients {share(masked, 'masked', 'sound')}; figure {share(trustworthy, 'trustworthy', 'not trustworthy')}"
+    )
+    return Cell(text, "good" if trustworthy.mean == 1 else "warn")
 
 
 def _why(verdict: Masking) -> str:

@@ -75,6 +75,8 @@ MISTAKES = [
     ('kind = "fgsm"', 'kind = "nois"', "attacks[1].kind: unknown kind 'nois'; did you mean 'noise'?"),
     ('kind = "fgsm"', "kind = 3", "attacks[1].kind: unknown kind '3'; it must be one of noise, fgsm, pgd"),
     ('kind = "fgsm"', 'loss = "ce"', "attacks[1].kind: missing; add it"),
+    ("steps = 3", "steps = 3\nepsilons = [0.3]", "attacks[2].epsilons: 0.3 is none of the study's radii"),
+    ("draws = 3", "draws = 3\nepsilons = []", "attacks[0].epsilons: must not be empty"),
     ('title = "Tiny"', "title = 3", "title: must be text in quotes (got 3)"),
     ('title = "Tiny"', 'title = "Tiny"\nscale = "full"', "scale: not a setting"),
 ]
