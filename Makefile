@@ -51,7 +51,7 @@ wheel: $(INSTALLED_DEV)
 	cd build/wheel && $(ONE_THREAD) venv/bin/smoothness run activation-ablation --workers 2 --report reports/activation-ablation
 
 bench: $(INSTALLED_DEV)
-	$(ONE_THREAD) $(BIN)/python tests/benchmarks/bench_attacks.py
+	$(ONE_THREAD) $(BIN)/python -m tests.benchmarks.bench_attacks
 	$(ONE_THREAD) $(BIN)/python tests/benchmarks/bench_kinks.py
 	$(ONE_THREAD) $(BIN)/python tests/benchmarks/bench_activations.py
 	$(ONE_THREAD) $(BIN)/python -m tests.benchmarks.bench_swapping

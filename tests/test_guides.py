@@ -1,4 +1,4 @@
-"""Every ```python block of the guides and the README runs, in order, as a reader would paste it; warnings are errors."""
+"""Every ```python block of the guides and the README runs, in order, as pasted by a reader; warnings are errors."""
 
 import re
 from pathlib import Path

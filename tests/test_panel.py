@@ -46,7 +46,7 @@ def test_same_numbers_as_direct_calls():
     kinks = sm.GradientKinks(segments=8, radius=0.5, seed=3, keep_table=False)(NET, X)
     found |= {m.quantity: m for m in kinks}
     for attack in (sm.Noise(THREAT, kind="corner", seed=3), sm.FGSM(THREAT), sm.PGD(THREAT, seed=3),
-                   sm.PGD(THREAT, loss="margin", seed=3)):  # fmt: skip
+                   sm.PGD(THREAT, loss="margin", seed=3), sm.Cascade(THREAT, seed=3)):  # fmt: skip
         found[attack.label] = sm.AttackSuccess(attack)(NET, X, Y)
     ratio = panel.measurements["jacobian_norm_per_margin"]
     right = margin.values > 0

@@ -11,12 +11,16 @@ from smoothness.analyzers.kink_bisection import kinks_by_bisection
 from smoothness.analyzers.kinks import Kinks, kinks_on_segments
 from smoothness.analyzers.linear_regions import LinearRegions, RegionMeasurements, Regions, linear_regions
 from smoothness.analyzers.local_linearity import LocalLinearityError
+from smoothness.analyzers.masking_audit import MaskingAudit, MaskingVerdicts
+from smoothness.analyzers.minimal_perturbation import MinimalPerturbation
 from smoothness.analyzers.nearest_break import BreakDistances, NearestBreak
 from smoothness.analyzers.plane_maps import PlaneMap, plane_map
 from smoothness.analyzers.plateau_fraction import PlateauFraction, PlateauMeasurements
 from smoothness.analyzers.predictions import CleanPredictions, PredictionMeasurements
+from smoothness.analyzers.robust_accuracy_curve import RobustAccuracyCurve
 from smoothness.analyzers.segment_variation import SegmentVariation, variation_on_segments
 from smoothness.analyzers.smoothness_probe import ProbeMeasurements, SmoothnessProbe
+from smoothness.analyzers.transfer_matrix import TransferMatrix, TransferMeasurements
 
 __all__ = [
     "AttackSuccess",
@@ -33,6 +37,9 @@ __all__ = [
     "Kinks",
     "LinearRegions",
     "LocalLinearityError",
+    "MaskingAudit",
+    "MaskingVerdicts",
+    "MinimalPerturbation",
     "NearestBreak",
     "PlaneMap",
     "PlateauFraction",
@@ -41,9 +48,12 @@ __all__ = [
     "ProbeMeasurements",
     "RegionMeasurements",
     "Regions",
+    "RobustAccuracyCurve",
     "SegmentVariation",
     "SmoothnessProbe",
     "StabilityMeasurements",
+    "TransferMatrix",
+    "TransferMeasurements",
     "VariationMeasurements",
     "kinks_by_bisection",
     "kinks_on_segments",

@@ -18,7 +18,9 @@ def main(rows: int = 1_000_000) -> None:
         page = write_page(run, [*check_frame(run.frame), check_twins(run.cells)], Path(folder) / "report")
         seconds, worked = time.perf_counter() - started, time.process_time() - worked
         size = {path.name: path.stat().st_size / 1e6 for path in page.parent.rglob("*") if path.is_file()}
-    print(f"{len(run.frame):,} rows: {seconds:.1f} s ({worked:.1f} s of processor), {sum(size.values()):.1f} MB in all")
+    print(
+        f"{len(run.frame):,} rows: {seconds:.1f} s ({worked:.1f} s of processor), {sum(size.values()):.1f} MB in all"
+    )
     for name, megabytes in sorted(size.items(), key=lambda item: -item[1])[:5]:
         print(f"  {name}: {megabytes:.2f} MB")
 
