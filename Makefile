@@ -11,7 +11,7 @@ INSTALLED_DEV := $(VENV)/.installed-dev
 # One thread a process: results depend on the number, and two processes share two cores.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: demo test check docs lint types imports wheel bench clean
+.PHONY: demo test check docs browser lint types imports wheel bench clean
 
 demo: $(INSTALLED)
 	$(ONE_THREAD) $(BIN)/smoothness run activation-ablation --scale quick --workers 2 --out runs/activation-ablation --report runs/activation-ablation-report
@@ -40,20 +40,24 @@ types: $(INSTALLED_DEV)
 imports: $(INSTALLED_DEV)
 	$(BIN)/lint-imports
 
-# The built wheel, alone in a fresh environment outside the checkout, finds its studies and data.
+# The built wheel, alone in a fresh environment outside the checkout, finds its studies and data, and runs the
+# command that the README starts with.
 wheel: $(INSTALLED_DEV)
 	rm -rf build/wheel && $(PIP) wheel --no-deps --wheel-dir build/wheel .
 	$(PYTHON) -m venv --clear build/wheel/venv
 	build/wheel/venv/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch==$$(sed -n 's/^torch==//p' constraints.txt)
 	build/wheel/venv/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt build/wheel/*.whl
 	cd build/wheel && $(ONE_THREAD) venv/bin/python -I ../../tests/wheel_smoke.py
+	cd build/wheel && $(ONE_THREAD) venv/bin/smoothness run activation-ablation --workers 2 --report reports/activation-ablation
 
 bench: $(INSTALLED_DEV)
-	$(ONE_THREAD) $(BIN)/python tests/benchmarks/bench_attacks.py
+	$(ONE_THREAD) $(BIN)/python -m tests.benchmarks.bench_attacks
 	$(ONE_THREAD) $(BIN)/python tests/benchmarks/bench_kinks.py
 	$(ONE_THREAD) $(BIN)/python tests/benchmarks/bench_activations.py
 	$(ONE_THREAD) $(BIN)/python -m tests.benchmarks.bench_swapping
 	$(ONE_THREAD) $(BIN)/python -m tests.benchmarks.bench_lipschitz
+	$(ONE_THREAD) $(BIN)/python tests/benchmarks/bench_engine.py
+	$(ONE_THREAD) $(BIN)/python -m tests.benchmarks.bench_report
 	$(BIN)/python tests/benchmarks/bench_import.py
 
 # torch first and pinned: an unpinned torch may bring gigabytes of CUDA.

@@ -51,9 +51,10 @@ def call_model(model: nn.Module, inputs: Tensor) -> Tensor:
             "wrap it in a module that returns the logits"
         )
     if outputs.dtype not in _PRECISIONS:
+        labels = "" if outputs.is_floating_point() else " if these are scores; DecisionBoundary works on labels alone"
         raise TypeError(
             f"the model must return float32 or float64 scores, got {_name(outputs.dtype)}; "
-            "wrap it in a module that returns outputs.float()"
+            f"wrap it in a module that returns outputs.float(){labels}"
         )
     return outputs
 

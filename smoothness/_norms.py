@@ -40,8 +40,8 @@ def operator_norm(matrices: Tensor, norm: Norm) -> Tensor:
     return matrices.abs().sum(dim=2 if norm == "linf" else 1).amax(dim=1)
 
 
-def project_to_ball(offsets: Tensor, norm: Norm, radius: float) -> Tensor:
-    """Nearest point (Euclidean) of the ball |offset| <= radius, per example.
+def project_to_ball(offsets: Tensor, norm: Norm, radius: float | Tensor) -> Tensor:
+    """Nearest point (Euclidean) of the ball |offset| <= radius, per example; radii (n, 1) for offsets (n, d).
 
     The l1 projection thresholds at the value found by sorting (Duchi et al. 2008).
 
@@ -49,6 +49,7 @@ def project_to_ball(offsets: Tensor, norm: Norm, radius: float) -> Tensor:
     tensor([[0.6000, 0.8000]])
     """
     if norm == "linf":
+        radius = torch.as_tensor(radius, dtype=offsets.dtype, device=offsets.device)
         return offsets.clamp(-radius, radius)
     flat = offsets.flatten(1)
     if norm == "l2":

@@ -1,11 +1,12 @@
-"""Every ```python block of the guides runs, in order, as a reader would paste it; warnings are errors."""
+"""Every ```python block of the guides and the README runs, in order, as pasted by a reader; warnings are errors."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-GUIDES = sorted((Path(__file__).parents[1] / "docs" / "guides").glob("*.md"))
+ROOT = Path(__file__).parents[1]
+GUIDES = sorted((ROOT / "docs" / "guides").glob("*.md"))
 
 
 def blocks(text):
@@ -19,7 +20,7 @@ def test_guides_are_there_and_short():
         assert len(page.read_text(encoding="utf-8").splitlines()) < 80, page.name
 
 
-@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [*GUIDES, ROOT / "README.md"], ids=lambda page: page.stem)
 def test_guide_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = blocks(page.read_text(encoding="utf-8"))

@@ -46,7 +46,7 @@ def test_same_numbers_as_direct_calls():
     kinks = sm.GradientKinks(segments=8, radius=0.5, seed=3, keep_table=False)(NET, X)
     found |= {m.quantity: m for m in kinks}
     for attack in (sm.Noise(THREAT, kind="corner", seed=3), sm.FGSM(THREAT), sm.PGD(THREAT, seed=3),
-                   sm.PGD(THREAT, loss="margin", seed=3)):  # fmt: skip
+                   sm.PGD(THREAT, loss="margin", seed=3), sm.Cascade(THREAT, seed=3)):  # fmt: skip
         found[attack.label] = sm.AttackSuccess(attack)(NET, X, Y)
     ratio = panel.measurements["jacobian_norm_per_margin"]
     right = margin.values > 0
@@ -224,8 +224,8 @@ def test_activations_of_all_sorts():
             return self.two(torch.sign(F.relu(self.own(self.act(self.one(x))))))
 
     uses = {use.name: use for use in activations_of(Net(), X[:1])}
-    assert set(uses) == {"leaky_relu(slope=0.2)", "relu", "Own", "sign"}
-    leaky = uses["leaky_relu(slope=0.2)"]
+    assert set(uses) == {"leaky_relu(negative_slope=0.2)", "relu", "Own", "sign"}
+    leaky = uses["leaky_relu(negative_slope=0.2)"]
     assert (leaky.order, leaky.slope, leaky.curvature, leaky.known) == (0, (0.2, 1), math.inf, True)
     assert (uses["Own"].known, uses["Own"].order) == (False, -1)
     assert (uses["sign"].known, uses["sign"].order) == (False, -1)

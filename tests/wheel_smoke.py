@@ -5,6 +5,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import torch
+
 import smoothness as sm
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -19,8 +21,13 @@ data = {name = "fashion", examples = 10}
 training = {epochs = 1}
 threat = {norm = "linf", epsilons = ["8/255"]}
 attacks = [{kind = "pgd", steps = 2}]
-jacobian = {}
+analyzers = [{kind = "jacobian"}]
 """
+
+
+def digits() -> tuple[torch.Tensor, torch.Tensor]:
+    sample = sm.load_dataset("digits").test.balanced(20)
+    return sample.inputs.flatten(1), sample.labels
 
 
 def main() -> None:
@@ -35,6 +42,9 @@ def main() -> None:
         assert not run.missing
         page = sm.write_report(Path(folder) / "run", Path(folder) / "report")
         assert page.read_text(encoding="utf-8").startswith("<!doctype html>"), "no page"
+        panel = sm.analyze(sm.build_model("mlp", "gelu", input_shape=(64,), classes=10), *digits())
+        assert all(check.passed for check in panel.checks)
+        assert "<table" in panel.to_html()
     print(f"wheel {sm.__version__} works alone on Python {sys.version.split()[0]}")
 
 

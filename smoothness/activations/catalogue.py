@@ -81,7 +81,8 @@ FAMILIES: dict[str, dict[str, type[Activation]]] = {
     "vector": {"k_winners": KWinners, "maxout": MaxOut, "group_sort": GroupSort},
 }
 # The same without the families; a name added to one of them is here, too.
-ACTIVATIONS: Mapping[str, type[Activation]] = ChainMap(*FAMILIES.values())
+# A chain map lists its last map first.
+ACTIVATIONS: Mapping[str, type[Activation]] = ChainMap(*reversed(FAMILIES.values()))
 
 
 def list_activations() -> list[str]:

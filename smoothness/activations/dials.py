@@ -168,7 +168,8 @@ class Dial:
         return [first, *inner, last]
 
     def _number(self, value: float) -> float:
-        return int(value) if self.whole and value == int(value) else value
+        whole = self.whole and isinstance(value, float) and value.is_integer() and abs(value) < 2**53
+        return int(value) if whole else value
 
     def _refuse(self, wanted: set[str]) -> None:
         if "chi" in wanted and self.rescales:
@@ -184,6 +185,10 @@ class Dial:
 
 def _held(facts: ActivationFacts, target: ActivationFacts, wanted: set[str]) -> tuple[float, float]:
     """(a, b) for which a φ + b has the target's moments."""
+    for f in (facts, target):
+        unknown = [name for name in sorted(wanted) if not math.isfinite(getattr(f, HOLDS[name]))]
+        if unknown:
+            raise ValueError(f"cannot hold {', '.join(unknown)}: of {f.name} that is not a finite number")
     here, there = facts.second_moment, target.second_moment
     if "mean" in wanted:
         here, there = here - facts.mean**2, there - target.mean**2

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from smoothness.attacks.result import Attack
+from smoothness.attacks.cascade_result import CascadeResult
+from smoothness.attacks.result import Attack, AttackResult
 from smoothness.measurement import Measurement
 from smoothness.threat import ThreatModel
 
@@ -24,7 +25,8 @@ class AttackSuccess:
 
     Examples on which the model's outputs fail (NaN or infinite) are NaN and not valid, with the reason in
     details["reason"]. Other details: "inputs" (adversarial), "distance", "status", "zero_gradient" (see
-    `AttackResult`; tensors on the CPU) and "passes".
+    `AttackResult`; tensors on the CPU) and "passes"; of a `Cascade` also "broken_by", "stages", "missed", "why_all"
+    and "robust_accuracy", its ends as bounded by sampling and as attacked.
 
     Args:
         attack: any `Attack`, such as `PGD(threat)`.
@@ -69,7 +71,7 @@ class AttackSuccess:
             unit="1",
             bound="lower",
             coords={"attack": (self.label,), "epsilon": (self.attack.threat.epsilon,)},
-            settings={"attack": self.label, **_settings(self.attack)},
+            settings={"attack": self.label, **settings_of(self.attack)},
             valid=valid,
             details={
                 "reason": ["" if fine else "the model's outputs are NaN or infinite" for fine in valid.tolist()],
@@ -78,11 +80,37 @@ class AttackSuccess:
                 "passes": result.passes._asdict(),
                 "status": result.status,
                 "zero_gradient": None if zero is None else zero.cpu(),
+                **_of_stages(result),
             },
         )
 
 
-def _settings(record: Any) -> dict[str, Any]:
+def _of_stages(result: AttackResult) -> dict[str, Any]:
+    """What a cascade says beside: who turned what, what each stage did, and the interval by sampling."""
+    if not isinstance(result, CascadeResult):
+        return {}
+    missed = result.missed
+    return {
+        "broken_by": result.broken_by,
+        "stages": [
+            {"stage": s.name, "tried": s.tried, "fooled": s.fooled, "passes": s.passes._asdict(), "note": s.note}
+            for s in result.stages
+        ],
+        "robust_accuracy": result.robust_accuracy,
+        "missed": None
+        if missed is None
+        else {
+            "survivors": missed.survivors,
+            "sampled": missed.sampled,
+            "found": missed.found,
+            "highest_share": missed.highest_share,
+            "confidence": missed.confidence,
+        },
+        "why_all": result.why_all,
+    }
+
+
+def settings_of(record: Any) -> dict[str, Any]:
     """Every field as JSON knows it, the type's name included."""
     pairs: Mapping[str, Any] = (
         {field.name: getattr(record, field.name) for field in fields(record)}
@@ -102,5 +130,5 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plain(part) for key, part in value.items()}
     if is_dataclass(value) and not isinstance(value, type):
-        return _settings(value)
+        return settings_of(value)
     return repr(value)

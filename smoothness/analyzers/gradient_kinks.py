@@ -10,11 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from smoothness._checks import check_choice, check_class_outputs, check_count, check_inputs, check_positive
-from smoothness.analyzers.kinks import Kinks, kinks_on_segments
-from smoothness.analyzers.piecewise import AffineChain, affine_chain
+from smoothness.analyzers.double import double_model, in_double
+from smoothness.analyzers.kink_bisection import kinks_by_bisection
+from smoothness.analyzers.kinks import Kinks, kinks_on_segments, sequential_chain
+from smoothness.analyzers.segments import random_steps
 from smoothness.measurement import Measurement
 
 Of = Literal["margin", "logits"]
+Method = Literal["auto", "exact", "bisection"]
 # End points held at once when batch_size is None, in float64 numbers: 64 MiB.
 _HELD_NUMBERS = 2**23
 
@@ -32,7 +35,7 @@ class GradientKinks:
     """Density and size of kinks and jumps on random segments through each input, by layer.
 
     For each example x, `segments` directions u are drawn uniformly from the l2 sphere, and the vertices v of
-    g(s) = f(x + s·u), -radius < s < radius, are enumerated exactly (`kinks_on_segments`). With the whole length
+    g(s) = f(x + s·u), -radius < s < radius, are enumerated (`kinks_on_segments`). With the whole length
     T = segments · 2 · radius,
 
         density    = Σ_v 1 / T                        "kinks / input l2", effective vertices only
@@ -60,9 +63,11 @@ class GradientKinks:
         of: "margin" or "logits".
         batch_size: examples whose segments are held at once; None takes as many as 64 MiB hold.
         keep_table: whether details holds the table; its size is rows times outputs.
+        method: "exact" (`kinks_on_segments`), "bisection" (`kinks_by_bisection`: curved activations too, but two
+            crossings of a unit within 1/256 of a segment are missed), or "auto": exact where it can be.
 
     Raises:
-        TypeError: a model that is not a sequential MLP, or activations both curved and kinked.
+        TypeError: a model that neither method can read; with method="exact", activations both curved and kinked.
         ValueError: settings out of range, bad inputs, or of="margin" on a model with fewer than 2 outputs.
 
     >>> net = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3))
@@ -77,27 +82,27 @@ class GradientKinks:
     of: Of = "margin"
     batch_size: int | None = None
     keep_table: bool = True
+    method: Method = "auto"
 
     def __post_init__(self) -> None:
         check_count("segments", self.segments)
         check_positive("radius", self.radius)
         check_count("seed", self.seed, minimum=0)
         check_choice("of", self.of, get_args(Of))
+        check_choice("method", self.method, get_args(Method))
         if self.batch_size is not None:
             check_count("batch_size", self.batch_size)
 
     def __call__(self, model: nn.Module, inputs: Tensor, labels: Tensor | None = None) -> KinkMeasurements:
         """Measure around `inputs` (n, *input_shape); `labels` are not used."""
         check_inputs(inputs)
-        chain = affine_chain(model)
-        with torch.no_grad():
-            outputs = chain.outputs(chain.flatten(inputs)).cpu()
+        outputs = _outputs(model, inputs).cpu()
         pair = self._pair(outputs)
         sums: list[Tensor] = []
         tables: list[Kinks] = []
-        done = 0
+        done, method = 0, self.method
         for starts, ends in self._segments(inputs):
-            table = kinks_on_segments(model, starts, ends)
+            table, method = _table(model, starts, ends, method)
             count = len(starts) // self.segments
             sums.append(self._sums(table, None if pair is None else pair[done : done + count]))
             if self.keep_table:
@@ -105,7 +110,7 @@ class GradientKinks:
             done += count
         # (n, segments, layers, 3), each per unit of input length
         rates = torch.cat(sums) / (2 * self.radius)
-        details: dict[str, Any] = {"note": table.note}
+        details: dict[str, Any] = {"note": table.note, "method": method}
         if self.keep_table:
             details["table"] = _join(tables)
         if pair is not None:
@@ -114,9 +119,9 @@ class GradientKinks:
                 "margin": outputs.gather(1, pair[:, :1])[:, 0] - outputs.gather(1, pair[:, 1:])[:, 0],
             }
         return KinkMeasurements(
-            self._measurement("kink_density", "kinks / input l2", rates[..., 0], chain, details),
-            self._measurement("slope_jump", "logit / input l2 per input l2", rates[..., 1], chain, details),
-            self._measurement("value_jump", "logit / input l2", rates[..., 2], chain, details),
+            self._measurement("kink_density", "kinks / input l2", rates[..., 0], table.layers, details),
+            self._measurement("slope_jump", "logit / input l2 per input l2", rates[..., 1], table.layers, details),
+            self._measurement("value_jump", "logit / input l2", rates[..., 2], table.layers, details),
         )
 
     def _pair(self, outputs: Tensor) -> Tensor | None:
@@ -133,13 +138,8 @@ class GradientKinks:
         generator = torch.Generator().manual_seed(self.seed)
         size = self.batch_size or max(1, _HELD_NUMBERS // (2 * self.segments * inputs[0].numel()))
         for batch in torch.split(inputs.detach(), size):
-            # One draw an example: the directions must not depend on the batch size.
-            drawn = [
-                torch.randn(self.segments, batch[0].numel(), generator=generator, dtype=torch.float64) for _ in batch
-            ]
-            steps = self.radius * nn.functional.normalize(torch.cat(drawn), eps=0.0)
             centres = batch.to(torch.float64).repeat_interleave(self.segments, dim=0)
-            steps = steps.to(centres.device).view_as(centres)
+            steps = random_steps(batch, self.segments, self.radius, generator).to(centres.device)
             yield centres - steps, centres + steps
 
     def _sums(self, table: Kinks, pair: Tensor | None) -> Tensor:
@@ -157,18 +157,39 @@ class GradientKinks:
         return sums.view(-1, self.segments, layers, 3)
 
     def _measurement(
-        self, quantity: str, unit: str, rates: Tensor, chain: AffineChain, details: dict[str, Any]
+        self, quantity: str, unit: str, rates: Tensor, layers: tuple[str, ...], details: dict[str, Any]
     ) -> Measurement:
         error = rates.std(dim=1) / self.segments**0.5 if self.segments > 1 else torch.full_like(rates[:, 0], torch.nan)
         return Measurement(
             quantity,
             rates.mean(dim=1),
             unit=unit,
-            bound="exact" if details["note"] else "estimate",
-            coords={"layer": chain.layers},
+            bound="exact" if details["note"] and details["method"] == "exact" else "estimate",
+            coords={"layer": layers},
             settings=asdict(self) | {"dtype": "float64"},
             details=details | {"standard_error": error},
         )
+
+
+def _outputs(model: nn.Module, inputs: Tensor) -> Tensor:
+    """(n, outputs) in float64."""
+    chain = sequential_chain(model)
+    with torch.no_grad():
+        if chain is not None:
+            return chain.outputs(chain.flatten(inputs))
+        double = double_model(model, inputs)
+        return double(in_double(double, inputs))
+
+
+def _table(model: nn.Module, starts: Tensor, ends: Tensor, method: Method) -> tuple[Kinks, Method]:
+    """The kinks, and the method that found them."""
+    if method != "bisection":
+        try:
+            return kinks_on_segments(model, starts, ends), "exact"
+        except TypeError:
+            if method == "exact":
+                raise
+    return kinks_by_bisection(model, starts, ends), "bisection"
 
 
 def _join(tables: list[Kinks]) -> Kinks:

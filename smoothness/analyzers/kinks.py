@@ -8,15 +8,23 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from smoothness._checks import check_choice, check_count, check_inputs
+from smoothness._checks import check_choice, check_count
+from smoothness.activations.facts import ActivationFacts
+from smoothness.analyzers.affine_graph import affine_graph
+from smoothness.analyzers.double import DoubleModel, double_copy, in_double
+from smoothness.analyzers.graph_pieces import graph_switches
 from smoothness.analyzers.piecewise import AffineChain, affine_chain
 from smoothness.analyzers.segment_pieces import Switches, trace_switches
+from smoothness.analyzers.segments import check_segments
 
 PieceKind = Literal["effective", "merged", "raw"]
 # A merged jump below this share of the largest on its segment has no effect.
 EFFECTIVE_SHARE = 1e-9
 # Arrays of (pieces, width) float64 alive at once while a chunk is traced.
 _LIVE_ARRAYS = 6
+# A network with branches costs an overhead for each batch of pieces: it gets 256 MiB at least.
+_GRAPH_BYTES = 2**28
+_NO_ACTIVATION = "no kinks: the network has no activation"
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +115,9 @@ def kinks_on_segments(model: nn.Module, starts: Tensor, ends: Tensor, *, max_byt
     the pieces on which the activation pattern is constant.
 
     Args:
-        model: nested nn.Sequential of Linear, Flatten, Identity, Dropout, BatchNorm1d and activations.
+        model: affine operations (linear, convolution, evaluation-mode batch norm, average pooling, residual sums,
+            reshaping, ...), elementwise activations, max pooling, maxout and group sort. Sequential MLPs take the
+            fastest way; other networks are traced by torch.fx.
         starts: (s, *input_shape), float32 or float64, in input units.
         ends: the same shape.
         max_bytes: rough cap on the working memory of segments traced together (one segment at least); it
@@ -118,7 +128,8 @@ def kinks_on_segments(model: nn.Module, starts: Tensor, ends: Tensor, *, max_byt
         has a continuous slope.
 
     Raises:
-        TypeError: another module than the above, or a curved activation beside a kinked or stepped one.
+        TypeError: another operation than the above, code that cannot be traced, or a curved activation beside a
+            kinked or stepped one; `kinks_by_bisection` takes those.
         ValueError: NaN or infinite values, shapes that differ or do not fit the model, a segment of length 0,
             or outputs beyond the range of float64.
 
@@ -129,14 +140,16 @@ def kinks_on_segments(model: nn.Module, starts: Tensor, ends: Tensor, *, max_byt
     (tensor([0.2500], dtype=torch.float64), tensor([[4.]], dtype=torch.float64))
     """
     check_count("max_bytes", max_bytes)
-    chain = affine_chain(model)
-    starts, directions = _segments(chain, starts, ends)
-    note = _no_kinks(chain)
+    chain = sequential_chain(model)
+    if chain is None:
+        return _kinks_of_graph(model, starts, ends, max_bytes)
+    check_segments(starts, ends)
+    starts = chain.flatten(starts)
+    directions = chain.flatten(ends) - starts
+    note = _no_kinks(chain.activations, chain.layers)
     with torch.no_grad():
         if note:
-            none = torch.zeros(0, dtype=torch.int64)
-            jumps = torch.zeros(0, chain.outputs(starts[:1]).shape[1], dtype=torch.float64)
-            return Kinks(none, jumps.sum(1), none, none, jumps, jumps, none > 0, chain.layers, len(starts), note)
+            return no_kinks(chain.outputs(starts[:1]), chain.layers, len(starts), note)
         chunks = _trace_in_chunks(chain, starts, directions, max_bytes)
     rows: dict[str, Any] = {
         name: torch.cat([getattr(chunk, name) for chunk in chunks])
@@ -145,37 +158,48 @@ def kinks_on_segments(model: nn.Module, starts: Tensor, ends: Tensor, *, max_byt
     return Kinks(**rows, layers=chain.layers, segments=len(starts))
 
 
-def _segments(chain: AffineChain, starts: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
-    for name, points in (("starts", starts), ("ends", ends)):
-        try:
-            check_inputs(points)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"{name}: {error}") from None
-    if starts.shape != ends.shape:
-        raise ValueError(f"starts and ends must have one shape, got {tuple(starts.shape)} and {tuple(ends.shape)}")
-    flat = chain.flatten(starts)
-    directions = chain.flatten(ends) - flat
-    still = (directions == 0).all(dim=1)
-    if still.any():
-        rows = still.nonzero().flatten().tolist()
-        raise ValueError(f"start and end are equal in rows {rows[:5]}; drop segments of length 0")
-    return flat, directions
+def sequential_chain(model: nn.Module) -> AffineChain | None:
+    """The model as a sequential MLP; None when it is another network."""
+    try:
+        chain = affine_chain(model)
+    except TypeError:
+        return None
+    return chain if all(facts.elementwise for facts in chain.activations) else None
 
 
-def _no_kinks(chain: AffineChain) -> str:
+def _kinks_of_graph(model: nn.Module, starts: Tensor, ends: Tensor, max_bytes: int) -> Kinks:
+    check_segments(starts, ends)
+    double = DoubleModel(double_copy(model))
+    graph = affine_graph(double.module)
+    pooled = any(step.grouped is not None for step in graph.steps)
+    note = _no_kinks(graph.activations, graph.layers, pooled=pooled)
+    first = in_double(double, starts)
+    with torch.no_grad():
+        if note:
+            return no_kinks(double(first[:1]), graph.layers, len(starts), note)
+        switches = graph_switches(graph, first, in_double(double, ends) - first, max(max_bytes, _GRAPH_BYTES))
+    return _table(switches, graph.layers, 0)
+
+
+def no_kinks(outputs: Tensor, layers: tuple[str, ...], segments: int, note: str) -> Kinks:
+    """An empty table of functions with as many outputs as given."""
+    none = torch.zeros(0, dtype=torch.int64)
+    jumps = torch.zeros(0, outputs.shape[1], dtype=torch.float64)
+    return Kinks(none, jumps.sum(1), none, none, jumps, jumps, none > 0, layers, segments, note)
+
+
+def _no_kinks(activations: tuple[ActivationFacts, ...], layers: tuple[str, ...], *, pooled: bool = False) -> str:
     """Why the network has no kinks; "" when it may have some and all its activations are piecewise affine."""
-    if not chain.activations:
-        return "no kinks: the network has no activation"
-    rough = [i for i, facts in enumerate(chain.activations) if facts.smoothness_class < 1]
-    if not rough:
-        return "no kinks: every activation has a continuous slope"
-    for facts, layer in zip(chain.activations, chain.layers, strict=True):
+    rough = [i for i, facts in enumerate(activations) if facts.smoothness_class < 1]
+    if not rough and not pooled:
+        return "no kinks: every activation has a continuous slope" if activations else _NO_ACTIVATION
+    for i, facts in enumerate(activations):
         if facts.affine_pieces is None:
-            other = chain.activations[rough[0]]
+            other = f"{layers[rough[0]]!r} ({activations[rough[0]].name})" if rough else "a max pooling"
             raise TypeError(
-                f"activation {layer!r} ({facts.name}) is curved and {chain.layers[rough[0]]!r} ({other.name}) has a "
+                f"activation {layers[i]!r} ({facts.name}) is curved and {other} has a "
                 "kink or a jump: the exact method needs every activation piecewise affine, or every slope "
-                "continuous; exchange one of them with smoothness.swap_activations"
+                "continuous; use kinks_by_bisection, or exchange one of them with smoothness.swap_activations"
             )
     return ""
 

@@ -9,20 +9,21 @@ from dataclasses import dataclass
 MASKED_LEAD = 0.05  # points by which attacks without the native gradient must be ahead
 MASKED_SHARE = 0.5  # share of examples with an input gradient of exactly zero
 
-_NATIVE = re.compile(r"(fgsm|pgd)(-ce|-margin|-dlr)?")
+_GRADIENT = r"(fgsm|pgd|apgd|ddn|fmn|deepfool)"
+_NATIVE = re.compile(_GRADIENT + r"(-ce|-margin|-dlr|-dlr-targeted|-linf|-l2|-l1)?")
 
 
 def family(attack: str) -> str:
-    """What drives an attack: chance, the network's own gradient, a surrogate backward, or something else.
+    """What drives an attack: chance, the network's own gradient, a surrogate's, something else, or a bit of each.
 
-    >>> [family(a) for a in ("noise-corner", "pgd-margin", "pgd-ce-tanh", "square")]
-    ['noise', 'native', 'surrogate', 'other']
+    >>> [family(a) for a in ("noise-corner", "pgd-margin", "pgd-ce-tanh", "square", "cascade-full")]
+    ['noise', 'native', 'surrogate', 'other', 'cascade']
     """
-    if attack.startswith("noise"):
-        return "noise"
+    if attack.startswith(("noise", "cascade")):
+        return attack.partition("-")[0]
     if _NATIVE.fullmatch(attack):
         return "native"
-    return "surrogate" if re.match(r"(fgsm|pgd)-", attack) else "other"
+    return "surrogate" if re.match(_GRADIENT + r"-|continuation", attack) else "other"
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ class Switches:
         value_jump, jump: (k, outputs) right minus left limit of f and of df/dt at the unit's vertex.
         value_floor, floor: (segments,) size below which a jump of f, or of df/dt, is rounding.
         pieces: number of pieces traced, over all segments.
+        held: largest number of features held at once for each piece; 0 where it was not counted.
     """
 
     segment: Tensor
@@ -40,10 +41,11 @@ class Switches:
     value_floor: Tensor
     floor: Tensor
     pieces: int
+    held: int = 0
 
 
 @dataclass(eq=False)
-class _Pieces:
+class Pieces:
     """Pieces sorted by segment and t: features h(t) = value + (t - left) · tangent inside each one.
 
     `value` is the limit from the right at the piece's left end; the limit from the left at its right end
@@ -59,6 +61,7 @@ class _Pieces:
     tangent_noise: Tensor
 
     def lengths(self) -> Tensor:
+        """(p,) length of each piece in t."""
         right = self.left.roll(-1)
         return torch.where(right == 0, 1.0, right) - self.left
 
@@ -89,22 +92,22 @@ def trace_switches(chain: AffineChain, starts: Tensor, directions: Tensor) -> Sw
     count = len(starts)
     zeros = torch.zeros(count, dtype=starts.dtype, device=starts.device)
     segment = torch.arange(count, device=starts.device)
-    pieces = _Pieces(segment, zeros, starts, directions, None, zeros, zeros)
+    pieces = Pieces(segment, zeros, starts, directions, None, zeros, zeros)
     vertices: list[Tensor] = []
     units: list[Tensor] = []
     for group, facts in zip(chain.maps[:-1], chain.activations, strict=True):
         size = torch.linalg.vector_norm(pieces.value, dim=1)
         for affine in group:
             size = pieces.map(affine)
-        kept, vertex, unit = _activate(pieces, facts, size)
+        kept, vertex, unit = activate(pieces, facts, size)
         vertices = [kept[earlier] for earlier in vertices] + [vertex]
         units.append(unit)
     for affine in chain.maps[-1]:
         pieces.map(affine)
-    return _switches(pieces, vertices, units)
+    return switches_of(pieces, vertices, units)
 
 
-def _activate(pieces: _Pieces, facts: ActivationFacts, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def activate(pieces: Pieces, facts: ActivationFacts, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Refine the pieces where pre-activations cross a breakpoint of φ, then apply φ.
 
     Returns the new index of each old piece, and the (vertex, unit) pairs that switch; a vertex is named by
@@ -121,7 +124,7 @@ def _activate(pieces: _Pieces, facts: ActivationFacts, size: Tensor) -> tuple[Te
     index = _piece_of(middle, knots, blur[:, None])
     changed = index[1:] != index[:-1]
     changed[(pieces.left[1:] == 0).nonzero().flatten()] = False
-    vertex, unit = _nonzero(changed)
+    vertex, unit = marked(changed)
     vertex = vertex + 1
     stepped = pieces.stepped
     if facts.smoothness_class == -1:
@@ -129,7 +132,7 @@ def _activate(pieces: _Pieces, facts: ActivationFacts, size: Tensor) -> tuple[Te
         stepped = torch.zeros_like(pieces.left, dtype=torch.bool) if stepped is None else stepped.clone()
         stepped[vertex] = True
     if pieces.stepped is not None:
-        own = _continuous(pieces, lengths, size, vertex, unit)
+        own = is_own(pieces, lengths, size, vertex, unit)
         vertex, unit = vertex[own], unit[own]
     pieces.stepped = stepped
     _apply(pieces, facts, index)
@@ -139,7 +142,7 @@ def _activate(pieces: _Pieces, facts: ActivationFacts, size: Tensor) -> tuple[Te
     return kept, vertex, unit
 
 
-def _refine(pieces: _Pieces, knots: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
+def _refine(pieces: Pieces, knots: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
     """Insert a vertex wherever a pre-activation passes a knot inside a piece.
 
     Crossings at a vertex, up to rounding, are left to the comparison of the pieces beside it.
@@ -153,15 +156,23 @@ def _refine(pieces: _Pieces, knots: Tensor, size: Tensor) -> tuple[Tensor, Tenso
     inside = (offset > MERGE) & (length - offset > MERGE)
     inside &= ((value - knot).abs() > blur) & ((value + length * tangent - knot).abs() > blur)
     row, unit, knot, offset = row[inside], unit[inside], knot[inside], offset[inside]
+    kept, parent, place = insert_vertices(pieces, row, offset)
+    pieces.value[place, unit] = knot
+    return kept, parent
 
+
+def insert_vertices(pieces: Pieces, row: Tensor, offset: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Cut the pieces `row` at `offset` from their left ends; cuts within 1e-12 are one.
+
+    Returns the new index of each old piece, the old piece of each new one, and the new piece right of each cut.
+    """
     position = pieces.left[row] + offset
     order = position.argsort()
     order = order[row[order].argsort(stable=True)]
-    row, unit, knot, position = row[order], unit[order], knot[order], position[order]
+    sorted_row, position = row[order], position[order]
     fresh = torch.ones_like(row, dtype=torch.bool)
-    fresh[1:] = (row[1:] != row[:-1]) | (position[1:] - position[:-1] > MERGE)
-    group = fresh.cumsum(0) - 1
-    host, position = row[fresh], position[fresh]
+    fresh[1:] = (sorted_row[1:] != sorted_row[:-1]) | (position[1:] - position[:-1] > MERGE)
+    host, position = sorted_row[fresh], position[fresh]
 
     old = torch.arange(len(pieces.left), device=row.device)
     added = torch.bincount(host, minlength=len(old))
@@ -174,20 +185,21 @@ def _refine(pieces: _Pieces, knots: Tensor, size: Tensor) -> tuple[Tensor, Tenso
     left[place] = position
     pieces.tangent = pieces.tangent.index_select(0, parent)
     pieces.value = pieces.value.index_select(0, parent).addcmul_(shift[:, None], pieces.tangent)
-    pieces.value[place[group], unit] = knot
     if pieces.stepped is not None:
         stepped = torch.zeros_like(left, dtype=torch.bool)
         stepped[kept] = pieces.stepped
         pieces.stepped = stepped
     pieces.left, pieces.segment = left, pieces.segment[parent]
-    return kept, parent
+    cut = torch.empty_like(row)
+    cut[order] = place[fresh.cumsum(0) - 1]
+    return kept, parent, cut
 
 
-def _crossings(pieces: _Pieces, lengths: Tensor, knots: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _crossings(pieces: Pieces, lengths: Tensor, knots: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(piece, unit, knot) wherever a pre-activation's two ends lie on different sides of a knot."""
     end = torch.addcmul(pieces.value, lengths[:, None], pieces.tangent)
     before, after = _piece_of(pieces.value, knots), _piece_of(end, knots)
-    row, unit = _nonzero(before != after)
+    row, unit = marked(before != after)
     if len(knots) == 1:
         return row, unit, knots.expand(len(row))
     lowest = torch.minimum(before, after)[row, unit]
@@ -203,17 +215,18 @@ def _piece_of(z: Tensor, knots: Tensor, blur: Tensor | float = 0.0) -> Tensor:
     return z > knots + blur if len(knots) == 1 else torch.bucketize(z - blur, knots)
 
 
-def _nonzero(mask: Tensor) -> tuple[Tensor, Tensor]:
+def marked(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """(row, unit) of the entries that are set."""
     if mask.shape[1] % 8:
         row, unit = mask.nonzero(as_tuple=True)
         return row, unit
     # Few entries are set: read eight at a time first, which is several times faster.
     row, word = mask.view(torch.int64).nonzero(as_tuple=True)
-    hit, byte = mask.view(len(mask), -1, 8)[row, word].nonzero(as_tuple=True)
+    hit, byte = mask.view(len(mask), mask.shape[1] // 8, 8)[row, word].nonzero(as_tuple=True)
     return row[hit], word[hit] * 8 + byte
 
 
-def _continuous(pieces: _Pieces, lengths: Tensor, size: Tensor, vertex: Tensor, unit: Tensor) -> Tensor:
+def is_own(pieces: Pieces, lengths: Tensor, size: Tensor, vertex: Tensor, unit: Tensor) -> Tensor:
     """Whether each switching unit's own pre-activation is continuous at the vertex.
 
     Where it jumps with the features, its switch is a consequence, contained in the vertex's value jump.
@@ -225,7 +238,7 @@ def _continuous(pieces: _Pieces, lengths: Tensor, size: Tensor, vertex: Tensor, 
     return ~pieces.stepped[vertex] | (gap <= CONTINUOUS * torch.maximum(size[vertex], size[before]))
 
 
-def _apply(pieces: _Pieces, facts: ActivationFacts, index: Tensor) -> None:
+def _apply(pieces: Pieces, facts: ActivationFacts, index: Tensor) -> None:
     """φ on every piece: slope · z + intercept, and the tangent by the slope."""
     table = facts.affine_pieces
     assert table is not None
@@ -243,7 +256,8 @@ def _apply(pieces: _Pieces, facts: ActivationFacts, index: Tensor) -> None:
         pieces.value.add_(torch.where(index, intercepts[1], intercepts[0]) if len(table) == 2 else intercepts[index])
 
 
-def _switches(pieces: _Pieces, vertices: Sequence[Tensor], units: Sequence[Tensor]) -> Switches:
+def switches_of(pieces: Pieces, vertices: Sequence[Tensor], units: Sequence[Tensor]) -> Switches:
+    """The table of the switches, with the jumps read off the final pieces beside each vertex."""
     vertex, unit = torch.cat(list(vertices)), torch.cat(list(units))
     sizes = torch.tensor([len(v) for v in vertices], device=vertex.device)
     layer = torch.arange(len(vertices), device=vertex.device).repeat_interleave(sizes)

@@ -9,8 +9,18 @@ from torch import Tensor
 
 
 @dataclass
-class Batch:
-    """Tensors with one row per example still in the batch; `keep` drops rows of all of them at once.
+class Rows:
+    """A dataclass of tensors with one row per example; `keep` drops rows of all of them at once."""
+
+    def keep(self, index: Tensor) -> None:
+        """Keep only the rows at `index`."""
+        for field in fields(self):
+            setattr(self, field.name, getattr(self, field.name).index_select(0, index))
+
+
+@dataclass
+class Batch(Rows):
+    """The examples still in the batch.
 
     Attributes:
         rows: positions among all the examples.
@@ -47,8 +57,3 @@ class Batch:
         self.best.lerp_(self.point, better)  # exact at weights 0 and 1, and several times faster than torch.where
         torch.fmax(loss, self.worst, out=self.worst)
         self.spoiled.add_(loss, alpha=0)  # 0 · inf = NaN: one kernel instead of isfinite's three
-
-    def keep(self, index: Tensor) -> None:
-        """Keep only the rows at `index`."""
-        for field in fields(self):
-            setattr(self, field.name, getattr(self, field.name).index_select(0, index))

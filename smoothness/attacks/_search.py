@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from smoothness._checks import check_class_outputs, check_count, check_inputs, c
 from smoothness._model_calls import call_model, check_model
 from smoothness._norms import vector_norm
 from smoothness._state import model_device, probing
-from smoothness.attacks._batch import Batch
+from smoothness.attacks._batch import Batch, Rows
 from smoothness.attacks.losses import Ascent, margin_loss, rival_logits
 from smoothness.attacks.result import STATUSES, AttackResult, Passes
 from smoothness.threat import ThreatModel
@@ -38,8 +39,20 @@ def check_batch_size(batch_size: int | None) -> None:
         check_count("batch_size", batch_size)
 
 
+class MissingGradientError(RuntimeError):
+    """A model was asked for a gradient and has none."""
+
+
 @contextmanager
-def searching(model: nn.Module, x: Tensor, y: Tensor, threat: ThreatModel, batch_size: int | None) -> Iterator[Search]:
+def searching(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    threat: ThreatModel,
+    batch_size: int | None,
+    *,
+    targeted: bool = False,
+) -> Iterator[Search]:
     """Check what came in, put the model in evaluation mode, and hand out the search; all restored after."""
     check_model(model)
     check_inputs(x)
@@ -48,17 +61,30 @@ def searching(model: nn.Module, x: Tensor, y: Tensor, threat: ThreatModel, batch
     # Callers may be inside no_grad or inference_mode; attacks need gradients all the same.
     with torch.inference_mode(False), torch.enable_grad(), probing(model):
         device = model_device(model)
-        yield Search(model, x.detach().clone().to(device), labels.clone().to(device), threat, batch_size)
+        inputs, labels = x.detach().clone().to(device), labels.clone().to(device)
+        yield Search(model, inputs, labels, threat, batch_size, targeted=targeted)
 
 
 class Search:
-    """State of one attack on one set of inputs: the best point of each example, and the passes spent."""
+    """State of one attack on one set of inputs: the best point of each example, and the passes spent.
+
+    Every loss is positive exactly when the attack has succeeded: max_{j != y} f_j - f_y, and its negative
+    in a targeted search, where y is the class to reach.
+    """
 
     def __init__(
-        self, model: nn.Module, inputs: Tensor, labels: Tensor, threat: ThreatModel, batch_size: int | None
+        self,
+        model: nn.Module,
+        inputs: Tensor,
+        labels: Tensor,
+        threat: ThreatModel,
+        batch_size: int | None,
+        *,
+        targeted: bool = False,
     ) -> None:
         self.model, self.inputs, self.labels, self.threat = model, inputs, labels, threat
-        self.epsilon = check_threat(threat)
+        self.targeted = targeted
+        self.epsilon = math.inf if threat.epsilon is None else threat.epsilon
         self.size = batch_size or len(inputs)
         self.outputs_checked = False
         self.forward = self.backward = 0
@@ -69,6 +95,7 @@ class Search:
         self.attacked = torch.zeros_like(self.clean_error)
         self.zero_gradient: Tensor | None = None
         self.clean_gradient: Tensor | None = None
+        self.clean_logits: Tensor | None = None
 
     def run(self, points: Tensor) -> Tensor:
         """Forward pass."""
@@ -80,29 +107,53 @@ class Search:
         return outputs
 
     def look(self, points: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and margin losses, without a graph."""
+        """Logits and losses, without a graph."""
         with torch.no_grad():
             logits = self.run(points)
-        return logits, margin_loss(logits, column.squeeze(1))
+        return logits, self.losses(logits, column)
+
+    def losses(self, logits: Tensor, column: Tensor) -> Tensor:
+        """Margin losses, positive exactly where the attack has succeeded."""
+        return self.signed(margin_loss(logits, column.squeeze(1)))
 
     def probe(self, points: Tensor, column: Tensor, ascent: Ascent) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits, margin losses, and the direction that increases the attack's loss at each point.
+        """Logits, losses, and the direction that increases the attack's loss at each point.
 
         The direction is zero where the graph does not reach the input, or there is none.
         """
-        leaf = points.detach().requires_grad_()
-        outputs = self.run(leaf)
+        leaf, outputs = self.record(points)
         logits = outputs.detach()
         rivals = rival_logits(logits, column)
         losses = (rivals.amax(dim=1, keepdim=True) - logits.gather(1, column)).squeeze(1)
-        if outputs.requires_grad:
-            (gradient,) = torch.autograd.grad(outputs, leaf, ascent(rivals, column), allow_unused=True)
-            if gradient is not None:
-                self.backward += len(points)
-                return logits, losses, gradient
-        return logits, losses, torch.zeros_like(points)
+        return logits, self.signed(losses), self.pull_back(leaf, outputs, self.signed(ascent(rivals, column)))
 
-    def look_at_clean(self, ascent: Ascent | None = None, keep_gradient: bool = False) -> None:
+    def record(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Forward pass with a graph: the leaf that holds the points, and the outputs."""
+        leaf = points.detach().requires_grad_()
+        with told_of_missing_gradients():
+            return leaf, self.run(leaf)
+
+    def pull_back(self, leaf: Tensor, outputs: Tensor, ascent: Tensor, *, keep_graph: bool = False) -> Tensor:
+        """Gradient of (outputs · ascent) at the leaf; zero where the graph does not reach it."""
+        if outputs.requires_grad:
+            with told_of_missing_gradients():
+                (gradient,) = torch.autograd.grad(outputs, leaf, ascent, allow_unused=True, retain_graph=keep_graph)
+            if gradient is not None:
+                self.backward += len(leaf)
+                return gradient
+        return torch.zeros_like(leaf, requires_grad=False)
+
+    def signed(self, values: Tensor) -> Tensor:
+        """Values of the untargeted attack as they are, negated when y is the class to reach."""
+        return values.neg() if self.targeted else values
+
+    def succeeds(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Whether the prediction is what the attack wants; False where an output is not finite."""
+        return ((logits.argmax(dim=1) == labels) == self.targeted) & logits.isfinite().all(dim=1)
+
+    def look_at_clean(
+        self, ascent: Ascent | None = None, keep_gradient: bool = False, keep_logits: bool = False
+    ) -> None:
         """Pass over the clean inputs: errors, failures and, given a loss, where its gradient is zero."""
         if ascent is not None:
             self.zero_gradient = torch.ones_like(self.clean_error)
@@ -117,13 +168,23 @@ class Search:
                 self.zero_gradient[rows] = vector_norm(gradient, "linf") == 0
                 if self.clean_gradient is not None:
                     self.clean_gradient[rows] = gradient
+            if keep_logits:
+                if self.clean_logits is None:
+                    self.clean_logits = logits.new_zeros(len(self.inputs), logits.shape[1])
+                self.clean_logits[rows] = logits
             finite = logits.isfinite().all(dim=1)
             self.worst[rows] = losses.to(self.worst.dtype)
             self.spoiled[rows] = torch.where(finite, 0.0, torch.nan).to(self.spoiled.dtype)
-            self.clean_error[rows] = finite & (logits.argmax(dim=1) != column.squeeze(1))
+            self.clean_error[rows] = self.succeeds(logits, column.squeeze(1))
             self.attacked[rows] = finite & ~self.clean_error[rows]
 
         self.in_chunks(torch.arange(len(self.inputs), device=self.inputs.device), look)
+
+    def logits_of(self, rows: Tensor) -> Tensor:
+        """Clean logits, which the look at the clean inputs was asked to keep."""
+        if self.clean_logits is None:
+            raise RuntimeError("no clean logits: call look_at_clean(..., keep_logits=True) first")
+        return self.clean_logits[rows]
 
     def in_chunks(self, rows: Tensor, work: Callable[[Tensor], None]) -> None:
         """Call `work` on chunks of rows, halving them when memory runs out."""
@@ -175,10 +236,11 @@ class Search:
         self.worst[batch.rows] = batch.worst
         self.spoiled[batch.rows] = batch.spoiled
 
-    def retire_fooled(self, batch: Batch, fraction: float) -> bool:
+    def retire_fooled(self, batch: Batch, fraction: float, *followers: Rows) -> bool:
         """Freeze fooled examples at their first fooling point; shrink the batch once few enough are left.
 
         Freezing at once and shrinking later give the same answer: results do not depend on `fraction`.
+        `followers` hold tensors of the same rows and shrink with the batch.
         """
         fooled = batch.worst > 0
         count = int(fooled.sum())
@@ -188,7 +250,9 @@ class Search:
         if len(batch) - count > fraction * len(batch):
             return False
         self.store(batch)
-        batch.keep((~fooled).nonzero().flatten())
+        left = (~fooled).nonzero().flatten()
+        for rows in (batch, *followers):
+            rows.keep(left)
         return True
 
     def close(self, home: torch.device) -> AttackResult:
@@ -199,9 +263,8 @@ class Search:
         def check(rows: Tensor) -> None:
             with torch.no_grad():
                 logits = self.run(self.best[rows])
-            finite = logits.isfinite().all(dim=1)
-            fooled[rows] = finite & (logits.argmax(dim=1) != self.labels[rows])
-            failed[rows] |= ~finite
+            fooled[rows] = self.succeeds(logits, self.labels[rows])
+            failed[rows] |= ~logits.isfinite().all(dim=1)
 
         self.in_chunks(self.targets(dropping=False), check)
         failed &= ~fooled
@@ -247,6 +310,21 @@ class Search:
 
     def _distance(self) -> Tensor:
         return vector_norm(self.best - self.inputs, self.threat.norm)
+
+
+@contextmanager
+def told_of_missing_gradients() -> Iterator[None]:
+    """Say which attacks apply where a model leaves torch, or has no backward pass."""
+    try:
+        yield
+    except RuntimeError as error:
+        signs = ("requires grad", "not implemented", "must implement")
+        if isinstance(error, MissingGradientError) or not any(sign in str(error) for sign in signs):
+            raise
+        raise MissingGradientError(
+            f"the model has no gradient ({str(error).splitlines()[0]}); attacks that need none apply: Noise, Square, "
+            "EvolutionGradient, DecisionBoundary, Transfer from another model, and Cascade, which leaves out the rest"
+        ) from error
 
 
 def _out_of_memory(error: RuntimeError) -> bool:

@@ -25,7 +25,7 @@ SHRINK_AT = 0.9  # fraction left at which copying the rest costs less than carry
 
 @dataclass(frozen=True)
 class PGD:
-    """Projected gradient descent (Madry et al. 2018, arXiv 1706.06083), untargeted.
+    """Projected gradient descent (Madry et al. 2018, arXiv 1706.06083).
 
     Repeats x' <- clip(project(x' + step_size · d(∇loss))) with d the unit step of steepest ascent in the
     threat's norm: the gradient's sign (linf), the gradient over its length (l2), or equal steps along the
@@ -40,6 +40,8 @@ class PGD:
         loss: "ce" or "margin" (`smoothness.attacks.losses`).
         restarts: runs from independent random starts; the best point over all is kept.
         random_start: start at a uniform random point of the ball instead of the clean input.
+        targeted: y is the class to reach, and success is its being predicted; what is predicted so from the
+            start counts as "clean_error" at distance 0.
         seed: of the random starts; drawn for all examples, so that the batch size does not matter.
         drop_fooled: an example is settled at its first fooling point. False: all examples run all the steps
             and end at their lowest margin. True: the batch shrinks at once; "auto": when it pays. Both
@@ -68,6 +70,7 @@ class PGD:
     loss: Literal["ce", "margin"] = "ce"
     restarts: int = 1
     random_start: bool = True
+    targeted: bool = False
     seed: int = 0
     drop_fooled: bool | Literal["auto"] = "auto"
     surrogate: str | None = None
@@ -99,7 +102,7 @@ class PGD:
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> AttackResult:
         """Attack x: (n, ...) with labels y: (n,)."""
         generator = torch.Generator().manual_seed(self.seed)
-        with searching(model, x, y, self.threat, self.batch_size) as search:
+        with searching(model, x, y, self.threat, self.batch_size, targeted=self.targeted) as search:
             with self._backward(model):
                 search.look_at_clean(LOSSES[self.loss], keep_gradient=not self.random_start)
                 for _ in range(self.restarts):

@@ -33,15 +33,18 @@ class AttackResult:
     """Adversarial inputs, example by example, checked on the real forward pass.
 
     Attributes:
-        inputs: shape of x, on x's device. Fooled examples hold the adversarial input, survivors the
-            visited input of lowest margin; clean errors and model failures stay unchanged.
-        success: (n,) bool; the model misclassifies `inputs`. Clean errors count, model failures do not.
+        inputs: shape of x, on x's device. Fooled examples hold the adversarial input, survivors the visited
+            input of lowest margin (of minimal-norm attacks, the clean one); clean errors and model failures
+            stay unchanged.
+        success: (n,) bool; the model misclassifies `inputs`, or a targeted attack's class is predicted.
+            Clean errors count, model failures do not.
         distance: (n,) float64 |inputs - x| in the threat's norm; 0 for clean errors, infinite where
             there is no success.
         passes: forward and backward example-passes spent, the checks included.
-        status: one of `STATUSES` per example: "clean_error" (misclassified before any change),
-            "fooled", "survived", "model_failure" (NaN or infinite outputs on the clean input, on the
-            input found, or at any point visited by an example that was not fooled).
+        status: one of `STATUSES` per example: "clean_error" (misclassified before any change, or predicted
+            as a targeted attack's class already), "fooled", "survived", "model_failure" (NaN or infinite
+            outputs on the clean input, on the input found, or at any point visited by an example that was
+            not fooled).
         zero_gradient: (n,) bool; the gradient that the attack followed is exactly zero (or missing)
             at the clean input. With a surrogate this is the surrogate's gradient. None for attacks
             without gradients.

@@ -15,7 +15,8 @@ from smoothness._model_calls import check_model
 from smoothness._state import model_device
 from smoothness._version import __version__
 from smoothness.analyzers import AttackSuccess, CleanPredictions, GradientKinks, JacobianNorm
-from smoothness.attacks import FGSM, PGD, Attack, Noise
+from smoothness.analyzers.piecewise import affine_chain
+from smoothness.attacks import FGSM, PGD, Attack, Cascade, Noise
 from smoothness.consistency import Check
 from smoothness.measurement import Measurement
 from smoothness.panel.checks import check_panel
@@ -43,9 +44,9 @@ def analyze(
     """Run the standard panel on a model: what it says, how steep and how rough it is, how easily it is fooled.
 
     Accuracy and margins; the input gradient, and whether it can be believed; kinks and jumps where the model
-    is a sequential MLP; success of random noise, FGSM, PGD (two losses) and, where activations jump or
-    gradients are zero or false, PGD through a surrogate backward; the activations with their facts; whether
-    gradients are masked; the hard invariants. What cannot be measured is said, with the reason, under
+    is a sequential MLP; success of random noise, FGSM, PGD (two losses), the `Cascade` (standard effort) and, where
+    activations jump or gradients are zero or false, PGD through a surrogate backward; the activations with their
+    facts; whether gradients are masked; the hard invariants. What cannot be measured is said, with the reason, under
     `left_out`. Without labels: the input gradient, kinks and activations alone.
 
     The model is measured in evaluation mode and left as it was found, and so are the global random
@@ -123,6 +124,7 @@ class _Run:
         count = min(KINK_EXAMPLES, len(self.given.inputs))
         analyzer = GradientKinks(KINK_SEGMENTS, KINK_RADIUS, self.seed, of, keep_table=False)  # type: ignore[arg-type]
         try:
+            affine_chain(self.model)  # a panel is quick: other networks may have millions of pieces
             self.add(*analyzer(self.model, self.given.inputs[:count]))
         except (TypeError, ValueError, RuntimeError) as error:
             self.left_out.append(("kinks and jumps", str(error)))
@@ -138,6 +140,7 @@ class _Run:
         ]
         for attack in panel:
             self.attack(attack, labels)
+        self.attack(Cascade(threat, seed=self.seed, batch_size=size), labels)
         name = f"pgd-margin-{SURROGATE}"
         if not self.needs_surrogate():
             why = "not needed: no activation with value jumps was found, and gradients are neither zero nor false"

@@ -52,7 +52,7 @@ def read_masking(found: Mapping[str, Measurement], threat: ThreatModel) -> Maski
         group: success_on_correct(found, {n: m for n, m in attacks.items() if family(n) == group})
         for group in dict.fromkeys(map(family, attacks))
     }
-    others = [rate for group, rate in rates.items() if group != "native" and not math.isnan(rate)]
+    others = [rate for group, rate in rates.items() if group not in ("native", "cascade") and not math.isnan(rate)]
     native = rates.get("native", math.nan)
     lead = max(others) - native if others and not math.isnan(native) else -math.inf
     return Masking(
@@ -86,7 +86,7 @@ def verdict(found: Mapping[str, Measurement], threat: ThreatModel | None, maskin
     if masking.masked:
         return (
             f"{head}Native gradients are masked ({why}): what FGSM and PGD find with them says nothing about "
-            "robustness. Read the union of all attacks, and take even that as a loose bound."
+            "robustness. Read the union of all attacks; `MaskingAudit` tells whether that figure can be trusted."
         )
     return f"{head}No sign of masked gradients{f' ({why})' if why else ''}; a stronger attack may still find more."
 

@@ -100,7 +100,7 @@ def _attacks(panel: Panel) -> Iterator[Row]:
     yield _share("success of any of them", union, f"of {count} correct", "lower")
     total = len(panel.measurements["correct"].values)
     yield _share("robust accuracy, all attacks", robust_accuracy(panel.measurements), f"of {total} examples", "upper",
-                 "a loose bound: gradients are masked" if masked else "")  # fmt: skip
+                 "gradients are masked: see the verdict" if masked else "")  # fmt: skip
 
 
 def _gradient(panel: Panel) -> Iterator[Row]:

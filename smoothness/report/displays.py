@@ -57,22 +57,39 @@ def masking_table(seeds: pd.DataFrame, masked: dict[tuple[str, str], Masking], h
                 *_cells([architecture, activation, values["noise"].percent()]),
                 Cell(f"masked ({native})" if verdict.masked and values["native"].seeds else native,
                      "warn" if verdict.masked else ""),
-                *_cells(values[name].percent() for name in ("surrogate", "other", "union", "zero_gradient")),
+                *_cells(values[name].percent() for name in ("surrogate", "other", "cascade", "union")),
                 Cell("masked" if verdict.masked else "no", "warn" if verdict.masked else ""),
+                _audited(values["gradient_masked"], values["figure_trustworthy"]),
                 Cell(_why(verdict)),
             ]
         )  # fmt: skip
     columns = [
-        "architecture", "activation", "noise", "native", "surrogate", "other", "union (headline)", "zero gradients",
-        "masked?", "measured reason",
+        "architecture", "activation", "noise", "native", "surrogate", "other", "cascade", "union (headline)",
+        "masked?", "audit", "measured reason",
     ]  # fmt: skip
     caption = (
         f"Attack success {at} in % of the correctly classified examples, mean ± standard deviation over seeds: a "
         "lower bound on vulnerability. The headline figures use the union: every example that any attack fooled at "
         "this ε or a smaller one. “Others ahead”: the largest lead, over all ε, of attacks that do not use the native "
-        "gradient."
+        "gradient. “Audit”, where it ran: separate attacks of every kind decide whether native gradients mislead, and "
+        "whether twice the effort would still change the cascade's figure."
     )
-    return _without_empty_columns(Table(caption, columns, rows, prose=(9,)), keep={2, 3, 4, 6, 7, 8, 9})
+    return _without_empty_columns(Table(caption, columns, rows, prose=(9, 10)), keep={2, 3, 4, 7, 8, 10})
+
+
+def _audited(masked: Spread, trustworthy: Spread) -> Cell:
+    """The audit's verdicts, over the seeds that were audited."""
+    if not masked.seeds:
+        return Cell("–")
+
+    def share(verdict: Spread, yes: str, no: str) -> str:
+        mixed = f"{yes} in {round(verdict.mean * verdict.seeds)} of {verdict.seeds}"
+        return {0.0: no, 1.0: yes}.get(verdict.mean, mixed)
+
+    text = (
+        f"gradients {share(masked, 'masked', 'sound')}; figure {share(trustworthy, 'trustworthy', 'not trustworthy')}"
+    )
+    return Cell(text, "good" if trustworthy.mean == 1 else "warn")
 
 
 def _why(verdict: Masking) -> str:
@@ -147,7 +164,7 @@ def attack_table(frame: pd.DataFrame, seeds: pd.DataFrame, headline: float | Non
     """Success of each single attack at the headline ε."""
     rates = attack_rates(frame)
     rates = rates[rates["epsilon"] == headline]
-    order = ("noise", "native", "surrogate", "other")
+    order = ("noise", "native", "surrogate", "other", "cascade")
     attacks = sorted(rates["attack"].unique(), key=lambda a: (order.index(family(a)), a))
     rows = []
     for architecture, activation in groups(seeds):

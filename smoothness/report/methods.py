@@ -11,13 +11,17 @@ from smoothness.report.provenance import scrub, values_of
 from smoothness.report.style import order_activations
 from smoothness.report.success import FAMILIES, tested_epsilons
 from smoothness.study import Run
-from smoothness.study.instruments import JacobianSettings, KinkSettings
+from smoothness.study.attack_settings import CascadeSettings
+from smoothness.study.instruments import AuditSettings, JacobianSettings, KinkSettings
+from smoothness.threat import ThreatModel
 
 # Quantities that stand in the report's figures and tables.
 _SHOWN = {
     "attack_success",
     "clean_accuracy",
     "correct",
+    "figure_trustworthy",
+    "gradient_masked",
     "jacobian_norm",
     "kink_density",
     "margin",
@@ -62,7 +66,20 @@ def _networks(run: Run, frame: pd.DataFrame) -> list[str]:
         f"{tuned if len(training.learning_rates) > 1 else ''}, weight decay {training.weight_decay:g}, gain of the "
         f"initial weights {values_of(cell.get('gain') for cell in run.cells)}; activations without a useful gradient "
         f"were trained through a {training.surrogate} surrogate of width {training.surrogate_width:g}.",
+        *_adversary(run),
     ]  # fmt: skip
+
+
+def _adversary(run: Run) -> list[str]:
+    training = run.config.training
+    adversary = training.recipe(ThreatModel(run.config.threat.norm), epochs=1, seed=0, threads=1).adversarial
+    if adversary is None:
+        return []
+    weight = f" and weight {adversary.beta:g} on the divergence" if adversary.method == "trades" else ""
+    return [
+        f"Training was adversarial: {adversary.method.upper()} in {norm_name(run.config.threat.norm)} balls of radius "
+        f"{format_255(adversary.epsilon)} with {plural(adversary.steps, 'step')}{weight}."
+    ]
 
 
 def _attacks(run: Run, frame: pd.DataFrame) -> list[str]:
@@ -82,7 +99,28 @@ def _attacks(run: Run, frame: pd.DataFrame) -> list[str]:
         "Native gradients are called masked when more than half of the input gradients are exactly zero, when more "
         "than half contradict differences of the forward pass, or when attacks that do not use them are ahead by more "
         "than 5 points at some ε; the activation's name plays no part.",
+        *_cascade(run),
     ]
+
+
+def _cascade(run: Run) -> list[str]:
+    sentences = []
+    for attack in run.config.attacks:
+        if isinstance(attack, CascadeSettings):
+            where = f" at {', '.join(map(format_255, attack.epsilons))}" if attack.epsilons else ""
+            sentences.append(
+                f"The cascade (effort {attack.effort}){where} runs noise, APGD, APGD through surrogates, continuation "
+                "through mollified activations, transfer, evolution gradients and Square, each on what the others "
+                "left; which stages an example gets depends on what is measured of its gradients alone."
+            )
+    for analyzer in run.config.analyzers:
+        if isinstance(analyzer, AuditSettings):
+            seeds = f" of seed {values_of(analyzer.seeds)}" if analyzer.seeds else ""
+            sentences.append(
+                f"The audit looked at up to {plural(analyzer.examples or run.config.data.examples, 'example')} of the "
+                f"networks{seeds} at {format_255(analyzer.epsilon)}."
+            )
+    return sentences
 
 
 def _smoothness(run: Run, frame: pd.DataFrame) -> list[str]:

@@ -18,7 +18,7 @@ from smoothness.report.displays import (
     raw_table,
     summary_table,
 )
-from smoothness.report.downloads import Download, render_csv, render_latex, render_parquet
+from smoothness.report.downloads import Download, render_latex, render_parquet
 from smoothness.report.gallery import RULE, Wall, walls
 from smoothness.report.methods import methods, norm_name
 from smoothness.report.plates import Plate, plates
@@ -27,6 +27,7 @@ from smoothness.report.success import HEADLINE, PRECISION, masking, nearest_epsi
 from smoothness.report.tables import check_columns, per_seed, split_valid, summary_frame
 from smoothness.study import Run, StudyConfig
 from smoothness.study.cells import excluded as excluded_cells
+from smoothness.study.escaping import render_csv
 
 
 @dataclass(frozen=True)

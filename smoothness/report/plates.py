@@ -18,7 +18,7 @@ from smoothness.report.figures import (
     draw_tradeoff,
 )
 from smoothness.report.style import figure_style, order_activations, to_svg
-from smoothness.report.success import robust_curves
+from smoothness.report.success import robust_curves, tested_epsilons
 from smoothness.report.tables import Spread, layer_roughness, spreads
 from smoothness.study.reductions import normalised
 
@@ -72,7 +72,8 @@ def plates(frame: pd.DataFrame, seeds: pd.DataFrame, headline: float | None, nor
             "Share of attacked test examples that are classified correctly and that no attack fooled at this ε or a "
             "smaller one: an upper bound on the true robust accuracy. Lines are means, bands ± one standard deviation "
             f"over seeds; the ticks of ε ({norm}, multiples of 1/255) are equally spaced. At ε = 0: clean accuracy on "
-            "the same examples. Look for lines whose bands do not meet; rougher activations have more broken lines.",
+            "the same examples. Look for lines whose bands do not meet; rougher activations have more broken lines."
+            + _where_stronger(frame),
             f"Line chart of robust accuracy falling with ε. At {at}: {_listing(seeds, 'robust_accuracy')}.",
             draw_robust_accuracy,
             robust_curves(frame).assign(norm=norm),
@@ -115,6 +116,18 @@ def plates(frame: pd.DataFrame, seeds: pd.DataFrame, headline: float | None, nor
             seeds,
         ),
     ]
+
+
+def _where_stronger(frame: pd.DataFrame) -> str:
+    """Attacks that did not run at every radius: between theirs and the others the bound's strength changes."""
+    rows = frame[frame["quantity"] == "attack_success"]
+    radii = {name: tested_epsilons(own) for name, own in rows.groupby("attack")}
+    everywhere = tested_epsilons(frame)
+    return "".join(
+        f" {str(name).capitalize()} ran at {', '.join(map(format_255, own))} alone: elsewhere the bound is looser."
+        for name, own in radii.items()
+        if len(own) < len(everywhere)
+    )
 
 
 def _plate(slug: str, title: str, caption: str, alt: str, draw: Callable[..., Figure], frame: pd.DataFrame) -> Plate:

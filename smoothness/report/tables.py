@@ -15,6 +15,7 @@ from smoothness.report.success import (
     HEADLINE,
     KEYS,
     PRECISION,
+    audits,
     nearest_epsilon,
     normalised,
     robust_curves,
@@ -113,7 +114,8 @@ def per_seed(frame: pd.DataFrame) -> pd.DataFrame:
 
     Columns: KEYS, clean_accuracy (whole test set), clean_accuracy_attacked (attacked examples),
     robust_accuracy and robust_accuracy_precision (union of attacks at the headline and the precision ε),
-    noise, native, surrogate, other, union (success at the headline ε), zero_gradient, margin_median,
+    noise, native, surrogate, other, cascade, union (success at the headline ε), zero_gradient,
+    gradient_masked and figure_trustworthy (the audit's verdicts, where it ran), margin_median,
     jacobian_raw and jacobian_normalised (medians over examples), kink_density (mean), slope_jump and
     value_jump (normalised, medians), slope_jump_raw and value_jump_raw (medians; summed over layers).
     """
@@ -129,10 +131,12 @@ def per_seed(frame: pd.DataFrame) -> pd.DataFrame:
         ("robust_accuracy_precision", precision),
     ):
         columns[name] = curves[curves["epsilon"] == epsilon].set_index(KEYS)["robust_accuracy"]
-    for name in ("noise", "native", "surrogate", "other", "union"):
+    for name in ("noise", "native", "surrogate", "other", "cascade", "union"):
         chosen = rates[(rates["family"] == name) & (rates["epsilon"] == headline)]
         columns[name] = chosen.set_index(KEYS)["success"]
     columns["zero_gradient"] = zero_gradient_share(frame).set_index(KEYS)["share"]
+    for name in ("gradient_masked", "figure_trustworthy"):
+        columns[name] = audits(frame).set_index(KEYS)[name]
     for name, quantity in (("margin_median", "margin"), ("jacobian_raw", "jacobian_norm")):
         columns[name] = frame[frame["quantity"] == quantity].groupby(KEYS)["value"].median()
     columns["jacobian_normalised"] = normalised(frame, "jacobian_norm").groupby(KEYS)["value"].median()

@@ -25,7 +25,7 @@ from smoothness.study.imports import source_hash
 from smoothness.study.instruments import analyze
 from smoothness.study.rehearsal import rehearse
 from smoothness.threat import ThreatModel
-from smoothness.training import Recipe, TrainingDivergedError, accuracy, train
+from smoothness.training import TrainingDivergedError, TrainingResult, accuracy, train
 
 __all__ = [
     "COLUMNS",
@@ -82,10 +82,11 @@ def cell_key(config: StudyConfig, cell: Cell, data: Dataset) -> str:
 
 def _training_settings(config: StudyConfig, cell: Cell, data: Dataset) -> dict[str, Any]:
     activation = cell.activation.model_dump(mode="json", exclude={"label"})
+    adversary = {} if config.training.method == "standard" else {"norm": config.threat.norm}
     return {
         "activation": [activation, source_of(config, cell.activation)],
         "model": [cell.architecture, cell.width, cell.depth, cell.gain, cell.seed],
-        "training": {**config.training.model_dump(mode="json"), "epochs": cell.epochs},
+        "training": {**config.training.model_dump(mode="json"), **adversary, "epochs": cell.epochs},
         "data_version": data.version,
         "threads": config.threads,
         "versions": versions(),
@@ -126,8 +127,8 @@ def train_cell(config: StudyConfig, cell: Cell) -> tuple[nn.Module, dict[str, An
         model = build_cell(config, cell, data)
         built = build_record(model)
         initial = weights_fingerprint(model, built.gain)
-        settings = {**config.training.model_dump(), "epochs": cell.epochs}
-        recipe = Recipe(**settings, seed=cell.seed, threads=config.threads)
+        threat = ThreatModel(config.threat.norm, bounds=data.bounds)
+        recipe = config.training.recipe(threat, epochs=cell.epochs, seed=cell.seed, threads=config.threads)
         try:
             training = train(model, data, recipe)
         except TrainingDivergedError as error:
@@ -140,7 +141,12 @@ def train_cell(config: StudyConfig, cell: Cell) -> tuple[nn.Module, dict[str, An
         "learning_rate": training.learning_rate,
         "validation_accuracy": training.validation_accuracy,
         "losses": training.losses,
+        **({} if recipe.adversarial is None else _against_adversary(training)),
     }
+
+
+def _against_adversary(training: TrainingResult) -> dict[str, Any]:
+    return {name: getattr(training, name) for name in ("attacked_accuracy", "robust_accuracy", "collapsed_at")}
 
 
 def measure_cell(config: StudyConfig, cell: Cell, model: nn.Module, training: dict[str, Any]) -> CellResult:
@@ -170,6 +176,12 @@ def measure_cell(config: StudyConfig, cell: Cell, model: nn.Module, training: di
         "classes": list(data.classes),
         "data_version": data.version,
         "versions": versions(),
+        "stages": {
+            f"{found.coords['attack'][0]} at {epsilon:.6g}": found.details["stages"]
+            for epsilon, at_radius in attacked.items()
+            for found in at_radius
+            if "stages" in found.details
+        },
         "passes": {
             f"{found.coords['attack'][0]} at {epsilon:.6g}": found.details["passes"]
             for epsilon, at_radius in attacked.items()
@@ -185,7 +197,9 @@ def _attacked(
     """Radius -> what each attack did, in the study's order."""
     threats = {epsilon: ThreatModel(config.threat.norm, epsilon, bounds=bounds) for epsilon in config.threat.epsilons}
     return {
-        epsilon: [s.build(threat, cell.seed, config.allow_import)(model, x, y) for s in config.attacks]
+        epsilon: [
+            s.build(threat, cell.seed, config.allow_import)(model, x, y) for s in config.attacks if s.runs_at(epsilon)
+        ]
         for epsilon, threat in threats.items()
     }
 

@@ -13,6 +13,7 @@ import pandas as pd
 from smoothness._checks import check_choice
 from smoothness.analyzers.masking import family
 from smoothness.study import statistics
+from smoothness.study.cells import FACTORS
 from smoothness.study.comparison import COORDINATES, Comparison
 from smoothness.study.per_network import chosen_attacks, chosen_quantities, one_number_each
 from smoothness.study.reductions import masking, round_epsilon
@@ -23,6 +24,7 @@ Method = Literal["t", "bootstrap-t"]
 Test = Literal["t", "bootstrap-t", "permutation"]
 
 _NEEDED = ("activation", "architecture", "seed", "example", *COORDINATES, "value", "bound", "unit", "valid")
+_ALWAYS = ("run", "activation", "architecture")  # compared within, whether they vary or not
 _BOOTSTRAP_PAIRS = 5  # below, over 1 % of the resamples have no spread and the ends run away
 
 
@@ -63,8 +65,8 @@ def compare(
         quantity: names; every one in the frame when None.
         attack: labels of attacks, "union" included; all when None.
         epsilon: the one radius; all when None.
-        by: columns within whose equal values networks are compared; "setting" where there is one, "architecture",
-            and what else tells the networks of one seed apart, when None.
+        by: columns within whose equal values networks are compared; when None the activation and the architecture
+            (unless that is the factor), and every other factor that is needed to tell the networks of one seed apart.
         confidence: of each interval, between 0.5 and 1.
         method: "t" (Student 1908) or "bootstrap-t" (Hall 1992, Efron & Tibshirani 1993); see
             `smoothness.study.statistics`.
@@ -81,7 +83,7 @@ def compare(
     >>> print("\n".join(str(found).splitlines()[2:5]))
     architecture mlp, quantity clean_accuracy
                            diff.        95 % interval   n  p adj.
-      gelu                +0.034     [0.0301, 0.0379]   5 1.7e-05 higher
+      gelu                +0.034     [0.0301, 0.0379]   5 1.8e-05 higher
     >>> compare(frame, test="permutation").smallest_adjusted_p  # 2 / 2^5: five seeds cannot show more
     0.0625
     """
@@ -154,18 +156,18 @@ def _frame(source: Source) -> pd.DataFrame:
 
 def _columns(frame: pd.DataFrame, factor: str, by: Sequence[str] | None) -> tuple[str, ...]:
     """The columns of `by`, once it is sure that they, the factor and the seed tell all networks apart."""
-    design = [name for name in ("run", "setting", "activation", "architecture") if name in frame]
+    design = [name for name in ("run", *FACTORS) if name in frame and name != "seed"]
     check_choice("factor", factor, design)
     others = [name for name in design if name != factor]
+    cells = frame.drop_duplicates([*others, factor, "seed"])
     if by is None:
-        finer = [name for name in others if name != "architecture"]
-        settled = "setting" in others and not frame[[*finer, "architecture"]].drop_duplicates().duplicated(finer).any()
-        by = finer if settled else others
+        by = [name for name in _ALWAYS if name in others]
+        for name in others:
+            if name not in by and cells.groupby([*by, factor, "seed"], dropna=False)[name].nunique().max() > 1:
+                by.append(name)
     for name in by:
         check_choice("column of by", name, others)
-    cells = frame.drop_duplicates([*others, factor, "seed"])
-    shared = cells.groupby([*by, factor, "seed"], dropna=False).size().max()
-    if shared > 1:
+    if cells.groupby([*by, factor, "seed"], dropna=False).size().max() > 1:
         varying = [name for name in others if name not in by and len(set(cells[name])) > 1]
         raise ValueError(f"networks of equal {factor} and seed differ in {', '.join(varying)}; add that to by")
     return tuple(by)

@@ -13,13 +13,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from smoothness.study.escaping import escape_latex, render_csv
+
 WIDTH = 80
 COORDINATES = ("quantity", "attack", "epsilon", "layer")
-
-_LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,8 +77,8 @@ class Comparison:
         return json.dumps(_without_nan(fields), indent=1, allow_nan=False)
 
     def to_csv(self, path: str | Path) -> None:
-        """Write `frame` as CSV, every digit kept."""
-        self.frame.to_csv(path, index=False)
+        """Write `frame` as CSV, every digit kept; text that a spreadsheet would run as a formula is made harmless."""
+        Path(path).write_text(render_csv(self.frame), encoding="utf-8")
 
     def _blocks(self) -> Iterator[tuple[str, list[dict[Any, Any]]]]:
         names = [*self.by, *COORDINATES]
@@ -120,15 +117,6 @@ _TESTS = {
     "bootstrap-t": "bootstrap-t",
     "permutation": "exact sign-flip test (drawn flips beyond 20 pairs)",
 }
-
-
-def escape_latex(text: str) -> str:
-    r"""Text that LaTeX prints as it is.
-
-    >>> print(escape_latex("hard_tanh & 5 %"))
-    hard\_tanh \& 5 \%
-    """
-    return "".join(_LATEX.get(character, character) for character in text)
 
 
 def _row_lines(row: Mapping[Any, Any]) -> list[str]:

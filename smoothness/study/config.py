@@ -16,6 +16,7 @@ from smoothness._norms import Norm
 from smoothness.activations.surrogates import SHAPES
 from smoothness.data import list_datasets
 from smoothness.models import ARCHITECTURES, architecture_options
+from smoothness.study.attack_settings import AttackSettings, radius_problems
 from smoothness.study.factors import Exclusion, Factors, Selection, label_of, selection_problems
 from smoothness.study.fields import (
     ConfigError,
@@ -31,10 +32,12 @@ from smoothness.study.fields import (
     Threads,
 )
 from smoothness.study.imports import ImportPath, check_allowed, load_name
-from smoothness.study.instruments import AnalyzerSettings, AttackSettings, analyzer_problems
+from smoothness.study.instruments import AnalyzerSettings, analyzer_problems
 from smoothness.study.levels import DataLevel
 from smoothness.study.problems import readable_problems
 from smoothness.study.reading import SCALES, given_twice, read_study
+from smoothness.threat import ThreatModel
+from smoothness.training import Adversarial, Recipe
 
 __all__ = ["SCALES", "ConfigError", "StudyConfig", "load_config", "settings_key"]
 
@@ -84,7 +87,11 @@ class ModelSettings(Settings):
 
 
 class TrainingSettings(Settings):
-    """Fields of `smoothness.training.Recipe`; the seed is the cell's, and so are epochs that are a factor."""
+    """Fields of `smoothness.training.Recipe` and, against an adversary, of `smoothness.training.Adversarial`.
+
+    The seed is the cell's, and so are epochs that are a factor. An adversary's norm is that of the threat, its bounds
+    are the data set's; it leaves steps and beta at their defaults unless given.
+    """
 
     epochs: Count = 6
     batch_size: Count = 100
@@ -92,11 +99,33 @@ class TrainingSettings(Settings):
     weight_decay: Annotated[Number, Field(ge=0, allow_inf_nan=False)] = 1e-4
     surrogate: str = "tanh"
     surrogate_width: Ratio = 0.25
+    method: Literal["standard", "pgd-at", "trades"] = "standard"
+    epsilon: Ratio | None = None
+    steps: Count | None = None
+    beta: Ratio | None = None
 
     @model_validator(mode="after")
     def _known(self) -> TrainingSettings:
         check_choice("surrogate shape", self.surrogate, SHAPES)
+        if self.method == "standard":
+            for name in ("epsilon", "steps", "beta"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name} is an adversary's; give method = 'pgd-at' or 'trades', or drop it")
+        elif self.epsilon is None:
+            raise ValueError(f"method {self.method!r} needs a radius; give epsilon, such as '8/255'")
+        elif self.method == "pgd-at" and self.beta is not None:
+            raise ValueError("beta weighs the divergence of method 'trades'; drop it for 'pgd-at'")
         return self
+
+    def recipe(self, threat: ThreatModel, *, epochs: int, seed: int, threads: int) -> Recipe:
+        """The recipe of one cell; of the threat, the adversary takes norm and bounds."""
+        adversary = None
+        if self.method != "standard":
+            given = {name: value for name in ("steps", "beta") if (value := getattr(self, name)) is not None}
+            threat = ThreatModel(threat.norm, self.epsilon, bounds=threat.bounds)
+            adversary = Adversarial(threat, self.method, **given)
+        settings = self.model_dump(exclude={"epochs", "method", "epsilon", "steps", "beta"})
+        return Recipe(**settings, epochs=epochs, seed=seed, threads=threads, adversarial=adversary)
 
 
 class ThreatSettings(Settings):
@@ -170,6 +199,9 @@ class StudyConfig(Settings):
         lines = analyzer_problems(self.analyzers, self.factors.labels()["activation"])
         if self.factors.data is None and not (self.data.name or self.data.import_):
             lines.append("data.name: missing; add it, or list data sets under [factors]")
+        if self.training.method != "standard" and self.threat.norm == "l1":
+            lines.append("training.method: adversarial training is for norm 'linf' or 'l2', and threat.norm is 'l1'")
+        lines += radius_problems(self.attacks, self.threat.epsilons)
         grid = [{name: label_of(v) for name, v in levels.items()} for levels in self.factors.combinations()]
         lines += selection_problems("cells", self.cells, self.factors, grid)
         if self.cells and not lines:

@@ -34,10 +34,10 @@ def attacked_examples(
         epsilon: that radius.
 
     Returns:
-        inputs, adversarial (float32), labels, predictions, adversarial_predictions, fooled, attack (its place in
-        the study's list), epsilon; empty where there is nothing to show.
+        inputs, adversarial (float32), labels, predictions, adversarial_predictions, fooled, attack (its place among
+        those given), epsilon; empty where there is nothing to show.
     """
-    if data.bounds is None or x.ndim != 4 or x.shape[1] not in (1, 3):
+    if not attacks or data.bounds is None or x.ndim != 4 or x.shape[1] not in (1, 3):
         return {}
     with probing(model), torch.no_grad():
         predictions = model(x).argmax(dim=1)

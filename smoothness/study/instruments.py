@@ -1,89 +1,36 @@
-"""Attacks and analyzers in a study: their settings, and how they are made for a network."""
+"""Analyzers in a study: their settings, and how they are made for a network."""
 
 from __future__ import annotations
 
 import difflib
-import inspect
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
 from smoothness._checks import check_choice
 from smoothness._norms import Norm
-from smoothness.activations.surrogates import SHAPES
-from smoothness.analyzers import AttackSuccess, GradientKinks, JacobianNorm
-from smoothness.attacks import FGSM, PGD, Attack, Noise
+from smoothness.analyzers import GradientKinks, JacobianNorm, MaskingAudit
+from smoothness.attacks import Cascade
 from smoothness.measurement import Measurement
 from smoothness.models import ARCHITECTURES
-from smoothness.study.fields import Count, Label, Parameters, Ratio, Settings
-from smoothness.study.imports import ImportPath, load_name
+from smoothness.study.attack_settings import AttackSettings, seeded
+from smoothness.study.fields import Count, Flag, Label, Parameters, Ratio, Seed, Settings
+from smoothness.study.imports import ImportPath
 from smoothness.study.levels import call_imported
 from smoothness.threat import ThreatModel
 
-
-class NoiseSettings(Settings):
-    """Random points of the ball."""
-
-    kind: Literal["noise"]
-    draws: Count = 40
-    shape: Literal["uniform", "corner"] = "corner"
-
-    def build(self, threat: ThreatModel, seed: int, allowed: tuple[str, ...] = ()) -> AttackSuccess:
-        """The analyzer that runs this attack."""
-        return AttackSuccess(Noise(threat, draws=self.draws, kind=self.shape, seed=seed))
-
-
-class FGSMSettings(Settings):
-    """One gradient step."""
-
-    kind: Literal["fgsm"]
-    loss: Literal["ce", "margin"] = "ce"
-
-    def build(self, threat: ThreatModel, seed: int, allowed: tuple[str, ...] = ()) -> AttackSuccess:
-        """The analyzer that runs this attack."""
-        return AttackSuccess(FGSM(threat, loss=self.loss))
-
-
-class PGDSettings(Settings):
-    """Projected gradient descent, through the true or a surrogate backward pass."""
-
-    kind: Literal["pgd"]
-    loss: Literal["ce", "margin"] = "ce"
-    steps: Count = 40
-    restarts: Count = 1
-    surrogate: str | None = None
-    surrogate_width: Ratio = 0.25
-
-    @model_validator(mode="after")
-    def _known(self) -> PGDSettings:
-        if self.surrogate is not None:
-            check_choice("surrogate shape", self.surrogate, SHAPES)
-        return self
-
-    def build(self, threat: ThreatModel, seed: int, allowed: tuple[str, ...] = ()) -> AttackSuccess:
-        """The analyzer that runs this attack."""
-        return AttackSuccess(PGD(threat, seed=seed, **self.model_dump(exclude={"kind"})))
-
-
-class ImportedAttack(Settings):
-    """Somebody's own attack: called with the threat model and the parameters, and the seed if it takes one."""
-
-    kind: Literal["import"]
-    import_: ImportPath = Field(alias="import")
-    label: Label = ""
-    parameters: Parameters = Field(default={})
-
-    def build(self, threat: ThreatModel, seed: int, allowed: tuple[str, ...] = ()) -> AttackSuccess:
-        """The analyzer that runs this attack."""
-        parameters = _seeded(self.import_, self.parameters, seed, allowed)
-        attack: Attack = call_imported(self.import_, parameters, allowed, threat)
-        return AttackSuccess(attack, name=self.label or None)
-
-
-AttackSettings = Annotated[NoiseSettings | FGSMSettings | PGDSettings | ImportedAttack, Field(discriminator="kind")]
+__all__ = [
+    "AnalyzerSettings",
+    "AttackSettings",
+    "AuditSettings",
+    "JacobianSettings",
+    "KinkSettings",
+    "analyze",
+    "analyzer_problems",
+]
 
 
 def _architectures(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -103,17 +50,29 @@ class _Analyzer(Settings):
         examples: how many of the sample's first examples are measured; all when None.
         architectures: which are measured; all when None.
         activations: labels of those that are measured; all when None.
+        seeds: whose networks are measured; all when None.
     """
 
     label: Label = ""
     examples: Count | None = None
     architectures: Architectures | None = None
     activations: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] | None = None
 
-    def covers(self, architecture: str, activation: str) -> bool:
-        """Whether it measures networks of this architecture and activation."""
-        right = self.architectures is None or architecture in self.architectures
-        return right and (self.activations is None or activation in self.activations)
+    def covers(self, architecture: str, activation: str, seed: int) -> bool:
+        """Whether it measures the network of this architecture, activation and seed."""
+        pairs = ((self.architectures, architecture), (self.activations, activation), (self.seeds, seed))
+        return all(chosen is None or level in chosen for chosen, level in pairs)
+
+    def measure(
+        self, model: nn.Module, x: Tensor, y: Tensor, seed: int, allowed: tuple[str, ...]
+    ) -> Iterable[Measurement]:
+        """What is measured on the examples."""
+        raise NotImplementedError
+
+    def rehearse(self, model: nn.Module, x: Tensor, y: Tensor, seed: int, allowed: tuple[str, ...]) -> set[str]:
+        """The quantities that it measures, tried on one example."""
+        return {found.quantity for found in self.measure(model, x[:1], y[:1], seed, allowed)}
 
 
 class JacobianSettings(_Analyzer):
@@ -145,6 +104,38 @@ class KinkSettings(_Analyzer):
         return GradientKinks(segments=self.segments, radius=self.radius, seed=seed, keep_table=False)(model, x)
 
 
+class AuditSettings(_Analyzer):
+    """Can gradients be believed, and the figure of the cascade?
+
+    Attributes:
+        norm, epsilon: of the ball, in input units.
+        bounded: whether inputs stay inside [0, 1]; false for inputs without a valid range.
+        effort: of the cascade whose figure is judged.
+    """
+
+    kind: Literal["audit"]
+    norm: Norm = "linf"
+    epsilon: Ratio = 8 / 255
+    bounded: Flag = True
+    effort: Literal["standard", "full"] = "full"
+    examples: Count | None = 200
+
+    def measure(
+        self, model: nn.Module, x: Tensor, y: Tensor, seed: int, allowed: tuple[str, ...]
+    ) -> Iterable[Measurement]:
+        """Both verdicts: 0 or 1 for the network."""
+        return self._audit(len(x), seed)(model, x, y)
+
+    def rehearse(self, model: nn.Module, x: Tensor, y: Tensor, seed: int, allowed: tuple[str, ...]) -> set[str]:
+        """The quantities alone: an audit takes its time, even of one example."""
+        self._audit(1, seed)
+        return {"gradient_masked", "figure_trustworthy"}
+
+    def _audit(self, examples: int, seed: int) -> MaskingAudit:
+        threat = ThreatModel(self.norm, self.epsilon, bounds=(0.0, 1.0) if self.bounded else None)
+        return MaskingAudit(threat, examples, seed, Cascade(threat, self.effort, seed=seed))
+
+
 class ImportedAnalyzer(_Analyzer):
     """Somebody's own analyzer: made with the parameters, and the seed if it takes one; called with (model, x, y)."""
 
@@ -156,7 +147,7 @@ class ImportedAnalyzer(_Analyzer):
         self, model: nn.Module, x: Tensor, y: Tensor, seed: int, allowed: tuple[str, ...]
     ) -> Iterable[Measurement]:
         """Whatever it measures: one `Measurement` or several."""
-        analyzer = call_imported(self.import_, _seeded(self.import_, self.parameters, seed, allowed), allowed)
+        analyzer = call_imported(self.import_, seeded(self.import_, self.parameters, seed, allowed), allowed)
         found = analyzer(model, x, y)
         several = [found] if isinstance(found, Measurement) else list(found)
         for one in several:
@@ -171,11 +162,12 @@ class ImportedAnalyzer(_Analyzer):
         return several
 
 
-AnalyzerSettings = Annotated[JacobianSettings | KinkSettings | ImportedAnalyzer, Field(discriminator="kind")]
+AnySettings = JacobianSettings | KinkSettings | AuditSettings | ImportedAnalyzer
+AnalyzerSettings = Annotated[AnySettings, Field(discriminator="kind")]
 
 
 def analyze(
-    analyzers: Iterable[JacobianSettings | KinkSettings | ImportedAnalyzer],
+    analyzers: Iterable[AnySettings],
     network: tuple[str, str],
     model: nn.Module,
     sample: tuple[Tensor, Tensor],
@@ -185,14 +177,12 @@ def analyze(
     """What each analyzer that covers the network (architecture, activation) measures, labels after the quantity."""
     x, y = sample
     for settings in analyzers:
-        if settings.covers(*network):
+        if settings.covers(*network, seed):
             for found in settings.measure(model, x[: settings.examples], y[: settings.examples], seed, allowed):
                 yield replace(found, quantity=f"{found.quantity}:{settings.label}") if settings.label else found
 
 
-def analyzer_problems(
-    analyzers: Iterable[JacobianSettings | KinkSettings | ImportedAnalyzer], activations: Sequence[str]
-) -> list[str]:
+def analyzer_problems(analyzers: Iterable[AnySettings], activations: Sequence[str]) -> list[str]:
     """Analyzers whose rows could not be told apart, or of activations that are not there."""
     seen: set[tuple[str, str]] = set()
     problems = []
@@ -211,12 +201,3 @@ def analyzer_problems(
                 )
         seen.add((kind, settings.label))
     return problems
-
-
-def _seeded(path: str, parameters: dict[str, Any], seed: int, allowed: tuple[str, ...]) -> dict[str, Any]:
-    """The parameters, with the cell's seed where the code takes one and the study gives none."""
-    try:
-        takes = "seed" in inspect.signature(load_name(path, allowed)).parameters
-    except TypeError:  # not callable: said where it is called
-        takes = False
-    return {"seed": seed, **parameters} if takes else parameters

@@ -55,6 +55,8 @@ def readable_problems(error: ValidationError, schema: type[BaseModel]) -> Iterat
 
 def _dotted(location: tuple[int | str, ...]) -> str:
     text = ""
+    if location[:1] in (("attacks",), ("analyzers",)):  # their kind stands third
+        location = location[:2] + location[3:]
     for part in location:
         if not _is_tag(part):
             text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part

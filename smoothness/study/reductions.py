@@ -11,7 +11,7 @@ from smoothness.analyzers.masking import Masking, family
 
 KEYS = ["activation", "architecture", "seed"]
 PRECISION, HEADLINE = 1 / 255, 8 / 255
-FAMILIES = ("noise", "native", "surrogate", "other", "union")
+FAMILIES = ("noise", "native", "surrogate", "other", "cascade", "union")
 
 
 def round_epsilon(epsilon: pd.Series) -> pd.Series:
@@ -58,28 +58,33 @@ def nearest_epsilon(epsilons: list[float], wanted: float) -> float | None:
 def success_rates(frame: pd.DataFrame) -> pd.DataFrame:
     """Attack success per cell, family of attacks and ε: a lower bound on vulnerability.
 
-    Within a family an example counts as fooled when any attack succeeded at this ε or a smaller one.
-    The family "union" holds every attack.
+    Within a family an example counts as fooled when any attack succeeded at this ε or a smaller one. The family
+    "union" holds every attack; the others have rates at the radii at which one of them ran.
 
     Returns:
         KEYS, family, epsilon, success (share of the correctly classified examples), examples.
     """
-    return _rates(first_success(frame), tested_epsilons(frame), "family")
+    return _rates(frame, first_success(frame), "family")
 
 
 def attack_rates(frame: pd.DataFrame) -> pd.DataFrame:
     """As `success_rates`, for each single attack: KEYS, attack, epsilon, success, examples."""
     first = first_success(frame)
-    rates = _rates(first.assign(family=first["attack"]), tested_epsilons(frame), "attack")
+    rates = _rates(frame, first.assign(family=first["attack"]), "attack")
     return rates[rates["attack"] != "union"].reset_index(drop=True)
 
 
-def _rates(first: pd.DataFrame, epsilons: list[float], name: str) -> pd.DataFrame:
+def _rates(frame: pd.DataFrame, first: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Rates at the radii at which an attack of the family ran; the union's at all of them."""
+    attacks = frame.loc[frame["quantity"] == "attack_success", ["attack", "epsilon"]].drop_duplicates()
+    attacks = attacks.assign(family=attacks["attack"].map(family) if name == "family" else attacks["attack"])
+    ran = set(zip(attacks["family"], round_epsilon(attacks["epsilon"]), strict=True))
     both = pd.concat([first, first.assign(family="union")])
     best = both.groupby([*KEYS, "family", "example"], as_index=False)["first"].min()
     parts = []
-    for epsilon in epsilons:
-        fooled = best.assign(epsilon=epsilon, fooled=best["first"] <= epsilon + 1e-9)
+    for epsilon in tested_epsilons(frame):
+        here = best[[label == "union" or (label, epsilon) in ran for label in best["family"]]]
+        fooled = here.assign(epsilon=epsilon, fooled=here["first"] <= epsilon + 1e-9)
         groups = fooled.groupby([*KEYS, "family", "epsilon"], as_index=False)
         parts.append(groups.agg(success=("fooled", "mean"), examples=("fooled", "size")))
     columns = [*KEYS, "family", "epsilon", "success", "examples"]
@@ -155,6 +160,14 @@ def masking(frame: pd.DataFrame, everything: pd.DataFrame | None = None) -> dict
         false = float(contradicted.get((activation, architecture), math.nan))
         found[activation, architecture] = Masking(share, best, at, false)
     return found
+
+
+def audits(frame: pd.DataFrame) -> pd.DataFrame:
+    """The masking audit's verdicts: KEYS, gradient_masked and figure_trustworthy, 0 or 1; empty without an audit."""
+    names = ["gradient_masked", "figure_trustworthy"]
+    rows = frame[frame["quantity"].isin(names)]
+    wide = rows.pivot_table(index=KEYS, columns="quantity", values="value").reindex(columns=names)
+    return pd.DataFrame(wide.reset_index())
 
 
 def normalised(frame: pd.DataFrame, quantity: str) -> pd.DataFrame:

@@ -8,12 +8,10 @@ from pathlib import Path
 from torch import nn
 
 from smoothness.data import Dataset
-from smoothness.measurement import Measurement
 from smoothness.models.initial import features_pooled
 from smoothness.study.config import ConfigError, StudyConfig
 from smoothness.study.fields import tried
 from smoothness.study.grid import Cell, build_cell, cell_data, grid
-from smoothness.study.instruments import AnalyzerSettings, analyze
 from smoothness.threat import ThreatModel
 
 _SHOWN = 10  # problems at most
@@ -89,12 +87,12 @@ def _analyzer_problems(config: StudyConfig, cell: Cell, data: Dataset, model: nn
     sample = data.test.inputs[:1], data.test.labels[:1]
     measured = {"clean_accuracy", "correct", "margin", "attack_success"}
     for place, settings in enumerate(config.analyzers):
-
-        def measure(settings: AnalyzerSettings = settings) -> list[Measurement]:
-            return list(analyze([settings], cell.network, model, sample, cell.seed, config.allow_import))
-
+        seed = settings.seeds[0] if settings.seeds else cell.seed
+        if not settings.covers(*cell.network, seed):
+            continue
+        run = functools.partial(settings.rehearse, model, *sample, seed, config.allow_import)
         try:
-            names = {found.quantity for found in tried(measure)}
+            names = {f"{name}:{settings.label}" if settings.label else name for name in tried(run)}
         except ValueError as error:
             problems.append(f"analyzers[{place}]: {error}; or limit it by its architectures or activations")
             continue

@@ -17,6 +17,9 @@ from smoothness._state import model_device, probing, thread_count
 from smoothness.activations import activation_facts, is_activation, surrogate_gradient
 from smoothness.activations.surrogates import SHAPES
 from smoothness.data import Dataset, Split
+from smoothness.training.adversarial import Adversarial, collapsed_at, held_out_accuracies, warn_of_collapse
+
+_STARTS = 0x5EED  # sets the adversary's draws apart from those of the batches
 
 
 class TrainingDivergedError(RuntimeError):
@@ -30,12 +33,13 @@ class Recipe:
     Attributes:
         epochs, batch_size: passes over the training split, and examples a step.
         learning_rates: Adam's step sizes to try, each with the full budget; the one with the best
-            validation accuracy is kept (the first of equals).
+            validation accuracy is kept (the first of equals); against an adversary, the best robust one.
         weight_decay: decoupled (AdamW; Loshchilov and Hutter 2019, arXiv 1711.05101).
         surrogate, surrogate_width: backward pass of activations with value jumps, whose own gradient
             is zero; others train through their true gradient.
         seed: of the order of the batches. It does not depend on the activation.
         threads: torch threads; results depend on the number.
+        adversarial: train against this adversary; on clean examples when None.
     """
 
     epochs: int = 6
@@ -46,6 +50,7 @@ class Recipe:
     surrogate_width: float = 0.25
     seed: int = 0
     threads: int = 1
+    adversarial: Adversarial | None = None
 
     def __post_init__(self) -> None:
         check_count("epochs", self.epochs)
@@ -54,6 +59,11 @@ class Recipe:
         check_count("seed", self.seed, minimum=0)
         check_choice("surrogate shape", self.surrogate, SHAPES)
         check_positive("surrogate_width", self.surrogate_width)
+        if not isinstance(self.adversarial, Adversarial | None):
+            raise TypeError(
+                f"adversarial must be an Adversarial or None, got {type(self.adversarial).__name__}; "
+                "use Adversarial(ThreatModel('linf', 8 / 255))"
+            )
         if not self.learning_rates:
             raise ValueError("learning_rates is empty; give at least one, such as (0.002,)")
         for rate in self.learning_rates:
@@ -70,11 +80,19 @@ class TrainingResult:
         learning_rate: the one kept.
         validation_accuracy: of each learning rate tried, in the recipe's order.
         losses: mean training loss of each epoch, for the learning rate kept.
+        attacked_accuracy: after each epoch, of up to 200 validation examples under the training attack; empty
+            without an adversary.
+        robust_accuracy: of the same examples, under PGD of 20 steps too; likewise.
+        collapsed_at: epoch, from 1, from which on the network withstands the training attack and no stronger one
+            (`smoothness.training.adversarial.collapsed_at`); None without.
     """
 
     learning_rate: float
     validation_accuracy: tuple[float, ...]
     losses: tuple[float, ...]
+    attacked_accuracy: tuple[float, ...] = ()
+    robust_accuracy: tuple[float, ...] = ()
+    collapsed_at: int | None = None
 
 
 def train(
@@ -86,8 +104,9 @@ def train(
 ) -> TrainingResult:
     """Train `model` in place on the training split.
 
-    Cross-entropy, Adam with a learning rate that falls to zero along a half cosine. Deterministic given
-    seed and thread count; no global random state is used.
+    Cross-entropy, or the adversary's loss, and Adam with a learning rate that falls to zero along a half cosine.
+    Deterministic given seed and thread count; no global random state is used. The batches are the same with and
+    without an adversary.
 
     Args:
         model: returns (n, classes).
@@ -98,6 +117,10 @@ def train(
     Raises:
         TrainingDivergedError: the loss became NaN or infinite, with the step and the remedy.
 
+    Warns:
+        CatastrophicOverfittingWarning: the network kept resists the training attack alone; see
+            `TrainingResult.collapsed_at`.
+
     >>> from smoothness.data import load_dataset
     >>> from smoothness.models import build_model
     >>> data = load_dataset("gaussians", dimensions=4)
@@ -107,7 +130,7 @@ def train(
     """
     recipe = recipe or Recipe()
     initial = copy.deepcopy(model.state_dict())
-    best: tuple[float, dict[str, Tensor], TrainingResult] | None = None
+    best: tuple[float, dict[str, Tensor], float, _Progress] | None = None
     scores: list[float] = []
     with thread_count(recipe.threads):
         for trial, rate in enumerate(recipe.learning_rates):
@@ -117,16 +140,20 @@ def train(
                 if on_epoch is not None:
                     on_epoch(done + epoch, recipe.epochs * len(recipe.learning_rates), loss)
 
-            losses = _fit(model, data.train, rate, recipe, report)
+            progress = _fit(model, data, rate, recipe, report)
             scores.append(accuracy(model, data.validation))
-            if best is None or scores[-1] > best[0]:
-                result = TrainingResult(rate, (), tuple(losses))
-                best = (scores[-1], copy.deepcopy(model.state_dict()), result)
+            score = progress.robust[-1] if progress.robust else scores[-1]
+            if best is None or score > best[0]:
+                best = (score, copy.deepcopy(model.state_dict()), rate, progress)
     if best is None:  # Recipe guarantees a learning rate
         raise AssertionError
-    _, state, result = best
+    _, state, rate, progress = best
     model.load_state_dict(state)
-    return TrainingResult(result.learning_rate, tuple(scores), result.losses)
+    attacked, robust = tuple(progress.attacked), tuple(progress.robust)
+    collapsed = collapsed_at(attacked, robust)
+    if collapsed is not None and recipe.adversarial is not None:
+        warn_of_collapse(attacked[-1], robust[-1], collapsed, recipe.adversarial)
+    return TrainingResult(rate, tuple(scores), tuple(progress.losses), attacked, robust, collapsed)
 
 
 def accuracy(model: nn.Module, split: Split, batch_size: int = 1000) -> float:
@@ -139,14 +166,25 @@ def accuracy(model: nn.Module, split: Split, batch_size: int = 1000) -> float:
     return right / len(split)
 
 
+@dataclass
+class _Progress:
+    """Per epoch: mean loss and, against an adversary, the two accuracies of `held_out_accuracies`."""
+
+    losses: list[float]
+    attacked: list[float]
+    robust: list[float]
+
+
 def _fit(
-    model: nn.Module, split: Split, rate: float, recipe: Recipe, report: Callable[[int, float], None]
-) -> list[float]:
+    model: nn.Module, data: Dataset, rate: float, recipe: Recipe, report: Callable[[int, float], None]
+) -> _Progress:
+    split, adversary = data.train, recipe.adversarial
     generator = torch.Generator().manual_seed(recipe.seed)
+    starts = torch.Generator().manual_seed(recipe.seed ^ _STARTS)
     optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=recipe.weight_decay)
     batches = math.ceil(len(split) / recipe.batch_size)
     steps = batches * recipe.epochs
-    losses: list[float] = []
+    progress = _Progress([], [], [])
     was_training = model.training
     with ExitStack() as stack:
         if _jumps(model):
@@ -162,7 +200,8 @@ def _fit(
                 step = epoch * batches + batch
                 for group in optimiser.param_groups:
                     group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * step / steps))
-                loss = F.cross_entropy(model(split.inputs[rows]), split.labels[rows])
+                x, y = split.inputs[rows], split.labels[rows]
+                loss = F.cross_entropy(model(x), y) if adversary is None else adversary.loss(model, x, y, starts)
                 value = float(loss.detach())
                 if not math.isfinite(value):
                     raise TrainingDivergedError(
@@ -173,11 +212,15 @@ def _fit(
                 torch.autograd.backward(loss)
                 optimiser.step()
                 total += value * len(rows)
-            losses.append(total / len(split))
-            report(epoch + 1, losses[-1])
+            progress.losses.append(total / len(split))
+            if adversary is not None:
+                attacked, robust = held_out_accuracies(model, data.validation, adversary)
+                progress.attacked.append(attacked)
+                progress.robust.append(robust)
+            report(epoch + 1, progress.losses[-1])
     for parameter in model.parameters():
         parameter.grad = None
-    return losses
+    return progress
 
 
 @contextmanager

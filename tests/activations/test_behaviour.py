@@ -105,6 +105,13 @@ def test_counts(name, parameter, least):
         ("rrelu", {"lower": 0.5, "upper": 0.2}, "lower must not exceed upper, got lower = 0.5 and upper = 0.2"),
         ("hardtanh", {"min_val": 2.0}, "min_val and max_val must be finite and ascend, got 2.0 and 1.0"),
         ("k_winners", {"k": 1, "fraction": 0.5}, "give k or fraction, not both"),
+        ("quantised_relu", {"bits": 17}, "bits must lie between 1 and 16, got 17"),
+        ("staircase", {"levels": 65537}, "levels must lie between 2 and 65536, got 65537"),
+        ("sigmoid_staircase", {"levels": 65537}, "levels must lie between 2 and 65536, got 65537"),
+        *(
+            (name, {"dim": 1.5}, "dim must be a whole number, the axis .*, got 1.5")
+            for name in ("maxout", "group_sort")
+        ),
         *(("k_winners", {"fraction": bad}, r"fraction must lie in \(0, 1\], got") for bad in (0, 1.5, math.nan, "1")),
     ],
 )
@@ -120,6 +127,8 @@ def test_layers_that_do_not_fit():
         activation("maxout", pool=5)(Z)
     with pytest.raises(ValueError, match="size must divide the 12 features, got 7"):
         activation("group_sort", size=7)(Z)
+    with pytest.raises(ValueError, match=r"dim must name an axis of the input, got -5 for shape \(6, 12\)"):
+        activation("maxout", dim=-5)(Z)
 
 
 @pytest.mark.parametrize("pool", [2, 3, 4, 5])

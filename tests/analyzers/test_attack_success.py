@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from smoothness.analyzers.attack_success import AttackSuccess
-from smoothness.attacks import FGSM, PGD, Noise
+from smoothness.attacks import FGSM, PGD, Cascade, Noise
 from smoothness.models import build_model
 from smoothness.threat import ThreatModel
 
@@ -91,3 +91,19 @@ def test_an_attack_of_another_kind_works_and_a_function_is_refused():
     assert found.settings["tries"] == 3
     with pytest.raises(TypeError, match="attack must be an instance with a threat model"):
         AttackSuccess(PGD)
+
+
+def test_a_cascade_tells_its_stages():
+    model, x, y = model_and_batch()
+    found = AttackSuccess(Cascade(ThreatModel("linf", 0.02)))(model, x, y)
+    assert found.coords["attack"] == ("cascade-standard",)
+    details = found.details
+    stages = {stage["stage"]: stage for stage in details["stages"]}
+    assert list(stages)[:2] == ["noise", "native"]
+    assert set(stages["native"]) == {"stage", "tried", "fooled", "passes", "note"}
+    assert sum(stage["fooled"] for stage in details["stages"]) == details["status"].count("fooled")
+    low, high = details["robust_accuracy"]
+    assert low <= high == 1 - float(found.values.mean())
+    assert details["missed"]["highest_share"] > 0
+    assert details["why_all"] == ""
+    json.dumps([details["stages"], details["missed"], found.settings])

@@ -33,7 +33,7 @@ def test_linear_map(norm):
 @pytest.mark.parametrize("architecture", ["mlp", "cnn"])
 @pytest.mark.parametrize("activation", list_activations())
 def test_every_activation_against_torch_func(architecture, activation):
-    model = build_model(architecture, activation, input_shape=(1, 8, 8), classes=5, seed=2)
+    model = build_model(architecture, activation, input_shape=(1, 8, 8), classes=5, seed=2).eval()
     x = torch.rand(6, 1, 8, 8)
     jacobian = torch.func.vmap(torch.func.jacrev(lambda p: model(p.unsqueeze(0)).squeeze(0)))(x).flatten(2)
     found = JacobianNorm(norm="l2")(model, x)
@@ -45,7 +45,7 @@ def test_every_activation_against_torch_func(architecture, activation):
 
 @pytest.mark.parametrize("activation", list_activations())
 def test_float64_against_central_differences(activation):
-    model = build_model("mlp", activation, input_shape=(6,), classes=4, width=16).double()
+    model = build_model("mlp", activation, input_shape=(6,), classes=4, width=16).double().eval()
     x = torch.randn(3, 6, dtype=torch.float64)
     h, basis = 1e-6, torch.eye(6, dtype=torch.float64)
     with torch.no_grad():

@@ -89,6 +89,7 @@ def test_tables_sort_and_filter(browser):
     heads = table.find_elements(By.CSS_SELECTOR, "thead th")
     index = next(i for i, head in enumerate(heads) if head.text.startswith("clean accuracy"))
     for direction in ("ascending", "descending"):
+        browser.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", heads[index])
         heads[index].find_element(By.TAG_NAME, "button").click()
         assert heads[index].get_attribute("aria-sort") == direction
         values = [float(text.split()[0]) for text in column(table, index)]

@@ -97,12 +97,12 @@ def test_activations_of_several_features_are_one_output_against_one_input(groupe
 
 def test_figures_are_the_same_in_another_process_and_leave_no_trace(grouped: Families) -> None:
     before = dict(mpl.rcParams)
-    here = hashlib.sha256(family_svg(grouped["steps"])).hexdigest()
+    here = hashlib.sha256(family_svg(grouped["shrinkage"])).hexdigest()
     assert dict(mpl.rcParams) == before
     code = (
         "import hashlib; from smoothness.report.catalogue.figure import family_svg; "
         "from smoothness.report.catalogue.page import families; "
-        "print(hashlib.sha256(family_svg(families()['steps'])).hexdigest())"
+        "print(hashlib.sha256(family_svg(families()['shrinkage'])).hexdigest())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == here

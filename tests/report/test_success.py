@@ -147,3 +147,16 @@ def test_gradients_that_contradict_the_forward_pass_are_masked(false: int, maske
     verdict = masking(everything[everything["valid"]], everything)["relu", "mlp"]
     assert verdict.contradicted == false / 4
     assert verdict.masked is masked
+
+
+def test_an_attack_has_rates_only_where_it_ran_and_the_union_carries_it_forward() -> None:
+    rows = Rows()
+    rows.add("relu", "mlp", 0, "correct", [1, 1], unit="0/1")
+    for attack, epsilon, fooled in (("pgd-ce", 0.1, [0, 0]), ("pgd-ce", 0.2, [0, 0]), ("cascade-full", 0.1, [1, 0])):
+        rows.add("relu", "mlp", 0, "attack_success", fooled, unit="0/1", attack=attack, epsilon=epsilon)
+    frame = rows.frame()
+    single = attack_rates(frame).set_index(["attack", "epsilon"])["success"].to_dict()
+    assert single == {("pgd-ce", 0.1): 0.0, ("pgd-ce", 0.2): 0.0, ("cascade-full", 0.1): 0.5}
+    union = success_rates(frame).query("family == 'union'")
+    assert union.set_index("epsilon")["success"].to_dict() == {0.1: 0.5, 0.2: 0.5}
+    assert set(success_rates(frame)["family"]) == {"native", "cascade", "union"}

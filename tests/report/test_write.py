@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import dataclasses
+import hashlib
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -27,7 +29,9 @@ HOSTILE = ("<script>alert(1)</script>", "=cmd()|'/C calc'!A0", '"></td><img src=
 FILES = {
     "index.html", "report.md", "results.csv", "figures/activations.svg", "figures/robust-accuracy.svg",
     "figures/jacobian-norms.svg", "figures/kinks-and-jumps.svg", "figures/clean-against-robust.svg",
+    "results.parquet", "results.tex", "frame.parquet",
 }  # fmt: skip
+DATA_URI = r"data:(image/(svg\+xml|png)|text/[\w.-]+|application/[\w.-]+);base64,"
 
 
 class Tags(HTMLParser):
@@ -101,14 +105,30 @@ def test_html_nests_and_refers_to_nothing_outside(written: Path) -> None:
     tags = Tags(text)
     assert tags.open == []
     assert not re.search(r"https?://|@import|url\(", text)
-    assert {"script", "link", "iframe", "object"}.isdisjoint(name for name, _ in tags.found)
+    assert {"link", "iframe", "object"}.isdisjoint(name for name, _ in tags.found)
+    assert tags.all("script") == [{}]
     for name, attributes in tags.found:
         for key in ("src", "srcset", "href"):
             if key in attributes:
-                assert re.match(r"#|data:image/svg\+xml;base64,", attributes[key] or ""), (name, key)
+                assert re.match(rf"#|{DATA_URI}", attributes[key] or ""), (name, key)
     ids = [attributes["id"] for _, attributes in tags.found if "id" in attributes]
     assert len(ids) == len(set(ids))
-    assert {a["href"] for a in tags.all("a")} <= {f"#{name}" for name in ids}
+    assert {a["href"] for a in tags.all("a") if "download" not in a} <= {f"#{name}" for name in ids}
+
+
+def test_the_policy_names_the_one_script(written: Path) -> None:
+    text = written.read_text()
+    (script,) = re.findall(r"<script>(.*?)</script>", text, flags=re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'\"" in text
+
+
+def test_downloads_hold_the_files_beside_the_page(written: Path, run: Run) -> None:
+    links = {a["download"]: a["href"] or "" for a in Tags(written.read_text()).all("a") if "download" in a}
+    assert set(links) == {"results.csv", "results.parquet", "results.tex"}
+    for name, link in links.items():
+        assert base64.b64decode(link.partition(",")[2]) == (written.parent / str(name)).read_bytes()
+    pd.testing.assert_frame_equal(pd.read_parquet(written.parent / "frame.parquet"), run.frame)
 
 
 def test_five_figures_with_alternative_text_and_captions(written: Path) -> None:
@@ -161,7 +181,7 @@ def test_two_writes_give_the_same_bytes_whatever_the_order_of_rows(small: Run, t
     write_page(small, checks(small), tmp_path / "a")
     with mpl.rc_context({"font.size": 20, "axes.grid": False, "svg.hashsalt": None}):
         write_page(shuffled, checks(small), tmp_path / "b")
-    for name in FILES:
+    for name in FILES - {"frame.parquet"}:  # that one keeps the run's order
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
 
 
@@ -180,8 +200,11 @@ def test_hostile_labels_do_no_harm(tmp_path: Path) -> None:
     text = index.read_text()
     tags = Tags(text)
     assert tags.open == []
-    assert tags.all("script") == []
+    assert tags.all("script") == [{}]
     assert len(tags.all("img")) == 5
+    tex = (tmp_path / "results.tex").read_text()
+    assert r"\textless{}script\textgreater{}alert" in tex
+    assert r"\$x\$" in tex
     assert "{{ 7 * 7 }}" in text
     markdown = (tmp_path / "report.md").read_text()
     assert "<script" not in markdown.replace("smoothness run <script>alert(1)</script>", "")

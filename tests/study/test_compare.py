@@ -240,9 +240,16 @@ def test_other_factors_and_settings():
         ValueError, match="networks of equal activation and seed differ in architecture; add that to by"
     ):
         sm.compare(frame, by=())
-    settled = frame.assign(setting=frame["architecture"] + "/wide")
-    assert sm.compare(settled).by == ("setting",)
-    assert sm.compare(frame.assign(setting="wide")).by == ("setting", "architecture")
+    # A width that goes with the architecture tells nothing apart; one that varies within it does.
+    sized = frame.assign(width=np.where(frame["architecture"] == "mlp", 128, 16))
+    assert sm.compare(sized).by == ("architecture",)
+    assert sm.compare(sized, "mlp", factor="architecture").by == ("activation",)
+    wider = pd.concat([sized, sized.assign(width=256, value=sized["value"] + 0.01 * sized["seed"])])
+    assert sm.compare(wider).by == ("architecture", "width")
+    narrow = wider[wider["architecture"] == "mlp"]
+    found = sm.compare(narrow, "128", factor="width")
+    assert (found.by, set(found.frame["level"])) == (("activation", "architecture"), {"256"})
+    assert found.frame["difference"].tolist() == pytest.approx([0.02] * 3)
 
 
 @pytest.mark.parametrize(

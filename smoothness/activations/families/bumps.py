@@ -39,6 +39,8 @@ class Sin(Activation):
 class Snake(Activation):
     """φ(z) = z + sin²(frequency · z) / frequency (Ziyin et al. 2020, arXiv 2006.08195): monotone waves on a line.
 
+    The frequency is fixed here; it may also be trained.
+
     >>> Snake()(torch.tensor([0.0, math.pi / 2]))
     tensor([0.0000, 2.5708])
     """

@@ -47,8 +47,9 @@ class GELUTanh(Activation):
 
     def forward(self, z: Tensor) -> Tensor:
         """Apply φ elementwise."""
-        # Far out torch's backward is NaN; there φ is relu to the bit.
-        return torch.where(z.abs() > 100, torch.relu(z), F.gelu(z.clamp(-100, 100), approximate="tanh"))
+        # Far out torch's backward is NaN; there φ is z or -0 to the bit (and NaN at -inf, as gelu and silu).
+        far = z * (z > 0).to(z.dtype)
+        return torch.where(z.abs() > 100, far, F.gelu(z.clamp(-100, 100), approximate="tanh"))
 
     def facts(self) -> ActivationFacts:
         """Turning points, and with them slopes and curvature, to rounding."""
@@ -104,7 +105,8 @@ class SiLU(Activation):
 class Swish(Activation):
     """φ(z) = z · sigmoid(beta z) = silu(beta z) / beta (Ramachandran et al. 2017, arXiv 1710.05941).
 
-    beta -> infinity is relu, beta -> 0 the line z/2; one function at every scale.
+    beta -> infinity is relu, beta -> 0 the line z/2; one function at every scale. beta is fixed, as a dial must be;
+    psilu is the same with a learnable one.
     """
 
     def __init__(self, beta: float = 1.0) -> None:

@@ -14,6 +14,16 @@ from smoothness.activations.computed import computed_facts
 from smoothness.activations.facts import ActivationFacts, piecewise_affine_facts
 from smoothness.activations.flat import flat
 
+_MOST_BITS = 16  # float32 tells the thresholds apart, and the facts list every one
+_MOST_LEVELS = 2**_MOST_BITS
+
+
+def _check_levels(levels: int) -> int:
+    """A number of levels from 2 to 65536."""
+    if check_count("levels", levels, minimum=2) > _MOST_LEVELS:
+        raise ValueError(f"levels must lie between 2 and {_MOST_LEVELS}, got {levels}")
+    return levels
+
 
 def _rank(z: Tensor, scale: float, shift: float, top: int) -> Tensor:
     """How many of the equally spaced thresholds lie below z: ceil(scale · z + shift), from 0 to top."""
@@ -65,7 +75,7 @@ class Staircase(Activation):
 
     def __init__(self, levels: int = 5) -> None:
         super().__init__()
-        self.levels = check_count("levels", levels, minimum=2)
+        self.levels = _check_levels(levels)
 
     @property
     def thresholds(self) -> tuple[float, ...]:
@@ -99,7 +109,7 @@ class SigmoidStaircase(Activation):
 
     def __init__(self, levels: int = 5, temperature: float = 0.05) -> None:
         super().__init__()
-        self.levels = check_count("levels", levels, minimum=2)
+        self.levels = _check_levels(levels)
         self.temperature = check_positive("temperature", temperature)
 
     def forward(self, z: Tensor) -> Tensor:
@@ -146,6 +156,8 @@ class QuantisedReLU(Activation):
     def __init__(self, bits: int = 2) -> None:
         super().__init__()
         self.bits = check_count("bits", bits)
+        if bits > _MOST_BITS:
+            raise ValueError(f"bits must lie between 1 and {_MOST_BITS}, got {bits}")
 
     @property
     def _top(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from torch import Tensor
 
@@ -80,7 +81,7 @@ class MaxOut(Activation):
         dim: axis of the features.
 
     Raises:
-        ValueError: on use, features that do not divide into groups.
+        ValueError: a pool below 2; on use, an axis that is not there, or features that do not divide into groups.
 
     >>> import torch
     >>> MaxOut()(torch.tensor([[3.0, -1.0, 2.0, 1.0]]))
@@ -91,7 +92,7 @@ class MaxOut(Activation):
 
     def __init__(self, pool: int = 2, dim: int = 1) -> None:
         super().__init__()
-        self.pool, self.dim = check_count("pool", pool, minimum=2), dim
+        self.pool, self.dim = check_count("pool", pool, minimum=2), _check_axis(dim)
 
     @property
     def inputs_per_output(self) -> int:
@@ -141,7 +142,7 @@ class GroupSort(Activation):
         dim: axis of the features.
 
     Raises:
-        ValueError: on use, features that do not divide into groups.
+        ValueError: a size below 2; on use, an axis that is not there, or features that do not divide into groups.
 
     >>> import torch
     >>> GroupSort()(torch.tensor([[3.0, -1.0, 2.0, 1.0]]))
@@ -152,7 +153,7 @@ class GroupSort(Activation):
 
     def __init__(self, size: int = 2, dim: int = 1) -> None:
         super().__init__()
-        self.size, self.dim = check_count("size", size, minimum=2), dim
+        self.size, self.dim = check_count("size", size, minimum=2), _check_axis(dim)
 
     def forward(self, z: Tensor) -> Tensor:
         """Sort the groups."""
@@ -174,11 +175,17 @@ class GroupSort(Activation):
         return f"size={self.size}"
 
 
-def _grouped(argument: str, z: Tensor, size: int, dim: int) -> tuple[Tensor, int]:
-    """Z with the axis `dim` split into groups, and that axis counted from the front; of one axis, that one."""
-    dim = (dim if dim >= 0 else z.ndim + dim) if z.ndim > 1 else 0
+def _check_axis(dim: Any) -> int:
+    if isinstance(dim, bool) or not isinstance(dim, int):
+        raise ValueError(f"dim must be a whole number, the axis of the features, got {dim!r}")
+    return dim
+
+
+def _grouped(argument: str, z: Tensor, size: int, axis: int) -> tuple[Tensor, int]:
+    """Z with an axis split into groups, and that axis counted from the front; of one axis, that one."""
+    dim = (axis if axis >= 0 else z.ndim + axis) if z.ndim > 1 else 0
     if not 0 <= dim < z.ndim:
-        raise ValueError(f"dim must name an axis of the input, got {dim} for shape {tuple(z.shape)}")
+        raise ValueError(f"dim must name an axis of the input, got {axis} for shape {tuple(z.shape)}")
     if z.shape[dim] % size:
         raise ValueError(f"{argument} must divide the {z.shape[dim]} features, got {size}")
     return z.reshape(*z.shape[:dim], z.shape[dim] // size, size, *z.shape[dim + 1 :]), dim

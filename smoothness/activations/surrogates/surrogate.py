@@ -118,6 +118,9 @@ def surrogate_slope(module: nn.Module, shape: str, width: float) -> Slope | None
     if shape == "identity":
         return torch.ones_like
     if shape == "mollified":
+        probed = None if is_any_activation(module) else probe_module(module)
+        if probed is not None:
+            return probed.mollified_slope(width)
         return partial(autograd_slope, mollify(module, width).forward)
     try:
         facts = activation_facts(module)

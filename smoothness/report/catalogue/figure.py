@@ -103,7 +103,8 @@ def _draw_row(strip: SubFigure, row: _Row, first: int, titles: tuple[str, ...]) 
     for level, (ax, title) in enumerate(zip(axes, titles, strict=True)):
         _draw(ax, row.curves, level, first)
         ax.set(xlim=row.span, ylim=_limits(row.curves, level, row.span))
-        ax.locator_params(axis="both", nbins=6)
+        ax.locator_params(axis="y", nbins=6)
+        ax.locator_params(axis="x", nbins=6 if row.span[1] - row.span[0] > 4 else 4)  # labels such as -1.5 are wide
         ax.set_xlabel("z" if titles is _TITLES else "first input z₁")
         ax.set_title(title, pad=6 + _ROW * rows + (2 if rows else 0))
         if level:

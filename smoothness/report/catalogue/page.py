@@ -53,12 +53,16 @@ def dials_table() -> Table:
     for name in list_dials():
         d = find_dial(name)
         smooth, sharp = d.scales(d.smooth), d.scales(d.sharp)
-        ends = [f"{number(getattr(smooth, s))} to {number(getattr(sharp, s))}" for s in SCALES]
-        span = f"{number(d.smooth)} to {number(d.sharp)}"
-        rows.append([name, d.parameter, span, d.limit, *ends, "yes" if d.rescales else "no"])
+        ends = [_span(getattr(smooth, s), getattr(sharp, s)) for s in SCALES]
+        rows.append([name, d.parameter, _span(d.smooth, d.sharp), d.limit, *ends, "yes" if d.rescales else "no"])
     columns = ["dial", "parameter", "smooth to sharp", "reference", "value jump", "slope jump", "curvature"]
     columns.append("change of scale")
     return Table("", columns, [[Cell(text) for text in row] for row in rows], heads=4)
+
+
+def _span(start: float, stop: float) -> str:
+    """Two ends, or the one number that they are."""
+    return number(start) if start == stop else f"{number(start)} to {number(stop)}"
 
 
 def render_page(grouped: dict[str, list[Entry]]) -> str:
