@@ -148,7 +148,6 @@ UNFIT = [
     ("examples = 12", "examples = 12\noptions = {size = 3}", "data set 'digits' has no option 'size'"),
     ('kind = "fgsm"', 'kind = "noise"', "attacks lists noise-corner more than once"),
     ('norm = "linf"', 'norm = "l2"', "kind='corner' needs norm 'linf'"),
-    ("segments = 2", 'segments = 2\narchitectures = ["cnn"]', r"module 'conv1' \(Conv2d\) cannot be read"),
     ('"digits"', '"gaussians"', "cnn needs input_shape"),
 ]
 
