@@ -122,7 +122,9 @@ def test_a_full_disk_loses_nothing(small, little_disk, tmp_path, workers):
 
 @pytest.mark.slow
 def test_the_command_names_failed_cells_and_still_reports(tmp_path):
-    (tmp_path / "tiny.toml").write_text(SMALL.replace('"relu"', '{name = "leaky_relu", parameters = {negative_slope = 1e30}}'))
+    (tmp_path / "tiny.toml").write_text(
+        SMALL.replace('"relu"', '{name = "leaky_relu", parameters = {negative_slope = 1e30}}')
+    )
     done = _smoothness("run", "tiny.toml", "--out", "out", "--report", "page", "--workers", 2, cwd=tmp_path)
     assert done.returncode == 1, done.stderr
     assert "1 cells failed; the same command tries them again" in done.stderr
