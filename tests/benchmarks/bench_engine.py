@@ -40,10 +40,12 @@ def _train(seconds):
 def _measure(seconds):
     def measure(config, cell, model, facts):
         time.sleep(0.4 * seconds)
-        where = {"study": config.name, "cell": cell.label, "activation": cell.activation.label}
+        known = {"cell": cell.label, "setting": cell.setting, "seed": cell.seed}
         rows = pd.DataFrame({"example": range(2000), "value": 0.5, "quantity": "gap", "valid": True, "epsilon": 0.1})
-        rows = rows.assign(**where, architecture=cell.architecture, seed=cell.seed).reindex(columns=list(COLUMNS))
-        known = {"cell": cell.label, "architecture": cell.architecture, "seed": cell.seed}
+        rows = rows.assign(
+            **known, study=config.name, activation=cell.activation.label, architecture=cell.architecture
+        )
+        rows = rows.reindex(columns=list(COLUMNS))
         return CellResult(rows, {**facts, **known}, {})
 
     return measure
