@@ -194,15 +194,21 @@ class Search:
                 break
 
     def proved(self) -> Tensor:
-        """(n,) quotients computed again, less what the rounding of the outputs could add; NaN where they fail."""
+        """(n,) quotients computed again, less what rounding could add; NaN where they fail.
+
+        Rounding is counted as 64 units in the last place of the outputs and of the inputs, the latter carried through
+        the quotient itself: a margin may be far smaller than the scores that it is the difference of.
+        """
         rows = torch.arange(len(self.x), device=self.x.device)
         with torch.no_grad():
             f, g = self.outputs(self.first, rows), self.outputs(self.second, rows)
         distance = vector_norm(self.first - self.second, self.norm).double()
-        noise = 64 * torch.finfo(self.x.dtype).eps * (f.abs() + g.abs()).amax(dim=1).double()
-        rise = vector_norm((f - g).double(), self.norm) - noise
+        rise = vector_norm((f - g).double(), self.norm)
         fine = (distance > 0) & rise.isfinite()
-        values = torch.where(fine, rise / torch.where(fine, distance, 1.0), 0.0).clamp_min(0)
+        apart = torch.where(fine, distance, 1.0)
+        size = (vector_norm(self.first, self.norm) + vector_norm(self.second, self.norm)).double()
+        noise = 64 * torch.finfo(self.x.dtype).eps * ((f.abs() + g.abs()).amax(dim=1).double() + rise / apart * size)
+        values = torch.where(fine, (rise - noise) / apart, 0.0).clamp_min(0)
         return torch.where(self.failed | ~f.isfinite().all(dim=1), torch.nan, values * (1 - 1e-12))
 
     def _gradients(self, a: Tensor, b: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -118,7 +118,7 @@ def check_soundness(seed):
             assert largest <= float(upper[row]) * (1 + 1e-9), (case.label, of, pairs, effort)
 
 
-@pytest.mark.parametrize("seed", range(20000, 20010))
+@pytest.mark.parametrize("seed", [*range(20000, 20010), 30099])  # 30099: a margin far smaller than its scores
 def test_no_sample_exceeds_the_bound(seed):
     check_soundness(seed)
 
