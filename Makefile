@@ -20,15 +20,15 @@ test: $(INSTALLED_DEV)
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m "not slow and not browser"
 
 check: lint types imports wheel
-	$(ONE_THREAD) $(BIN)/python -m pytest -m slow
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m slow
 
 # The pages that are made from the package; a test fails when they are stale.
 docs: $(INSTALLED)
 	$(ONE_THREAD) $(BIN)/smoothness activations --plot docs/activations
 
-# The demo's report in a real browser: needs chromium and chromedriver.
-browser: $(INSTALLED_DEV) demo
-	$(ONE_THREAD) $(BIN)/python -m pytest tests/browser -m browser
+# A report in a real browser: needs chromium and chromedriver. REPORT names one that exists; else the demo makes it.
+browser: $(INSTALLED_DEV) $(if $(REPORT),,demo)
+	REPORT=$(abspath $(or $(REPORT),runs/activation-ablation-report)) $(BIN)/python -m pytest tests/browser -m browser
 
 lint: $(INSTALLED_DEV)
 	$(BIN)/ruff check .

@@ -1,9 +1,10 @@
-"""The demo's report in a real browser: narrow, wide and printed, light and dark; `make browser` writes it first."""
+"""A report in a real browser: narrow, wide and printed, light and dark; `make browser` writes or names it."""
 
 from __future__ import annotations
 
 import base64
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from selenium.webdriver.remote.webelement import WebElement
 
 pytestmark = pytest.mark.browser
 
-REPORT = Path(__file__).parents[2] / "runs" / "activation-ablation-report"
+REPORT = Path(os.environ.get("REPORT", Path(__file__).parents[2] / "runs" / "activation-ablation-report"))
 AXE = (Path(__file__).parent / "axe.min.js").read_text(encoding="utf-8")
 WIDTHS = (390, 1280)
 
@@ -31,7 +32,7 @@ def browser() -> Iterator[webdriver.Chrome]:
 
 
 def show(browser: webdriver.Chrome, width: int = 1280, theme: str = "light", media: str = "screen") -> None:
-    assert (REPORT / "index.html").is_file(), "make the demo's report first: make demo"
+    assert (REPORT / "index.html").is_file(), "no report there: make demo, or name one in REPORT"
     metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     features = [{"name": "prefers-color-scheme", "value": theme}]
