@@ -25,6 +25,7 @@ from smoothness.analyzers.lipschitz_target import (
 from smoothness.analyzers.lipschitz_upper import examples_at_once
 from smoothness.bounds.balls import Ball
 from smoothness.bounds.graph import Network
+from smoothness.bounds.jacobians import row_steepness
 from smoothness.bounds.quadratic import row_constants
 from smoothness.bounds.ranges import Ranges
 from smoothness.bounds.reach import complete_ranges, local_sectors, output_range
@@ -41,8 +42,9 @@ class CertifiedRadius:
     have radius 0.
 
     Args:
-        norm, effort, bounds, batch_size, memory_gib: as in `LipschitzUpperBound`. Multipliers are
-            optimised for the class that limits the radius, and in closed form for the others.
+        norm, bounds, batch_size, memory_gib: as in `LipschitzUpperBound`.
+        effort: "fast" takes ranges and interval Jacobians, for whole data sets; "standard" and "tight" the quadratic
+            form, its multipliers optimised for the class that limits the radius, and in closed form for the others.
         largest: no radius beyond this one is tried.
         evaluations: radii tried: first a geometric grid up to `largest`, then bisection.
 
@@ -134,11 +136,17 @@ class CertifiedRadius:
         # A range that leaves the margin positive certifies the whole ball, and nothing when it does not.
         inside = drop < margins
         slopes = local_sectors(network, found, at)
+        if self.effort == "fast":
+            steepness = row_steepness(network, slopes, self.norm, mix)
+            return self._reached(radius, inside, margins, steepness)
         finite = slopes.finite if network.hidden else torch.ones(len(drop), dtype=torch.bool)
         steepness = torch.full_like(drop, torch.inf)
         for row in ((~inside).any(dim=1) & finite.to(drop.device)).nonzero().squeeze(1).tolist():
             constants = row_constants(network, slopes, row, self.norm, mix[row], margins[row], self.effort)
             steepness[row] = constants
+        return self._reached(radius, inside, margins, steepness)
+
+    def _reached(self, radius: Tensor, inside: Tensor, margins: Tensor, steepness: Tensor) -> tuple[Tensor, Tensor]:
         certified = torch.where(inside, radius.unsqueeze(1), margins / steepness.clamp_min(1e-300))
         certified = torch.minimum(certified, radius.unsqueeze(1)).amin(dim=1)
         return certified, certified >= radius

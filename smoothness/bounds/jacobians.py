@@ -68,6 +68,13 @@ def jacobian_constant(
     return operator_norm(largest, norm) * _UP
 
 
+def row_steepness(network: Network, found: Sectors, norm: Norm, mix: Tensor) -> Tensor:
+    """(n, m) constants p -> |·| of every combination of the outputs, from the interval Jacobian; infinite at jumps."""
+    middle, radius = interval_jacobian(network, found, mix)
+    sizes: Tensor = torch.linalg.vector_norm((middle.abs() + radius) * _UP, ord=_ORDER[DUAL[norm]], dim=2)
+    return (sizes * _UP).nan_to_num(torch.inf, posinf=torch.inf)
+
+
 def product_constant(
     network: Network, steepest: Sequence[Tensor], norm: Norm, mix: Tensor | None = None, separate: bool = False
 ) -> Tensor:

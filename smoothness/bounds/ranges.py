@@ -48,14 +48,17 @@ class Ranges:
         self.slopes: dict[bool, list[tuple[Tensor, Tensor]]] = {}
         self._lines: dict[int, Lines] = {}
 
-    def find(self, affine: AffineSum, mix: Tensor | None = None) -> Interval:
-        """Range of an affine sum of the layers known so far; of `mix` (n, m, width) times it when given."""
+    def find(self, affine: AffineSum, mix: Tensor | None = None, *, relax: bool = True) -> Interval:
+        """Range of an affine sum of the layers known so far; of `mix` (n, m, width) times it when given.
+
+        `relax` False leaves the linear relaxation out: it costs a product with every earlier matrix.
+        """
         weights = dict(affine.sources) if mix is None else {j: mix @ w for j, w in affine.sources}
         bias = affine.bias.expand(len(self.ball.centre), -1) if mix is None else mix @ affine.bias
         found = self._by_intervals(weights, bias)
         if set(weights) <= {0}:
             return self._from_input(weights, bias)
-        if self.relax:
+        if self.relax and relax:
             found = intersection(found, self._by_lines(weights, bias))
         return found
 

@@ -17,6 +17,8 @@ from smoothness.bounds.verify import Verifier
 
 # Floating-point operations an example and layer beyond which ranges stay as they are.
 _FLOPS = {"fast": 0.0, "standard": 8e10, "tight": 8e11}
+# The same for linear relaxation.
+_RELAXATION_FLOPS = {"fast": 1e9, "standard": 2e11, "tight": 2e12}
 
 
 def complete_ranges(network: Network, ball: Ball, effort: Effort) -> tuple[Ranges, Ranges]:
@@ -28,11 +30,17 @@ def complete_ranges(network: Network, ball: Ball, effort: Effort) -> tuple[Range
     at = Ranges(network, _point(ball), relax=False).complete()
     found = Ranges(network, ball)
     for k, layer in enumerate(network.hidden):
-        interval = found.find(layer.affine)
+        interval = found.find(layer.affine, relax=_relaxation_flops(network, k) <= _RELAXATION_FLOPS[effort])
         if k and effort != "fast" and bool(ball.radius.isfinite().all()):
             interval = intersection(interval, _by_reach(network, k, layer, interval, found, at, effort))
         found.push(layer, interval)
     return found, at
+
+
+def _relaxation_flops(network: Network, k: int) -> float:
+    """Of both sides of all units of layer k, substituted back to the input."""
+    earlier = sum(weight.numel() for layer in network.hidden[:k] for _, weight in layer.affine.sources)
+    return 4.0 * network.hidden[k].width * earlier
 
 
 def output_range(network: Network, found: Ranges, at: Ranges, mix: Tensor | None = None) -> Interval:

@@ -3,8 +3,10 @@
 import itertools
 import json
 
+import numpy as np
 import pytest
 import torch
+from scipy.optimize import linprog
 from torch import nn
 
 import smoothness as sm
@@ -77,6 +79,50 @@ def test_tight_meets_the_enumeration(seed, norm):
     assert sampled <= float(found.values) * (1 + 1e-9)
     # Every grid point's piece counts, and a piece between grid points may be steeper by a little.
     assert float(found.values) <= sampled * 1.02
+
+
+def enumerated_constant(model, x, radius):
+    """Max-norm constant of a ReLU network on a max-norm ball: every activation pattern that linear programs allow."""
+    layers = [(m.weight.detach().numpy(), m.bias.detach().numpy()) for m in model if isinstance(m, nn.Linear)]
+    x = x.numpy()[0]
+    box = list(zip(x - radius, x + radius, strict=True))
+
+    def allowed(rows, limits):
+        return linprog(np.zeros(len(x)), A_ub=rows, b_ub=limits, bounds=box, method="highs").status == 0
+
+    def steepest(k, matrix, offset, rows, limits):
+        weight, bias = layers[k]
+        z, shift = weight @ matrix, weight @ offset + bias
+        if k == len(layers) - 1:
+            return np.abs(z).sum(axis=1).max()
+        patterns = [((), rows, limits)]
+        for unit, value in zip(z, shift, strict=True):
+            patterns = [
+                ((*signs, on), more, ends)
+                for signs, known, least in patterns
+                for on in (0, 1)
+                for more, ends in [([*known, -unit if on else unit], [*least, value if on else -value])]
+                if allowed(more, ends)
+            ]
+        return max(
+            steepest(k + 1, np.array(on)[:, None] * z, np.array(on) * shift, more, ends) for on, more, ends in patterns
+        )
+
+    return steepest(0, np.eye(len(x)), np.zeros(len(x)), [], [])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_tight_equals_the_enumeration_by_linear_programs(seed):
+    g = torch.Generator().manual_seed(seed)
+    draw = lambda *s: torch.randn(*s, generator=g, dtype=torch.float64)  # noqa: E731
+    model = nn.Sequential(
+        linear(draw(8, 3), draw(8)), nn.ReLU(), linear(draw(8, 8), draw(8)), nn.ReLU(), linear(draw(2, 8), draw(2))
+    )
+    x = draw(1, 3)
+    exact = enumerated_constant(model, x, 0.3)
+    found = sm.LocalLipschitz(norm="linf", radius=0.3, effort="tight")(model, x)
+    assert float(found.lower.values) <= exact * (1 + 1e-9)
+    assert exact * (1 - 1e-9) <= float(found.upper.values) <= exact * (1 + 1e-3)
 
 
 @pytest.mark.parametrize(
