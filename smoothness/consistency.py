@@ -25,13 +25,24 @@ class Check:
     detail: str
 
 
-def check_frame(frame: pd.DataFrame) -> list[Check]:
+def check_frame(frame: pd.DataFrame, norm: str | None = None) -> list[Check]:
     """Hard invariants within a study's frame.
+
+    Args:
+        frame: a study's.
+        norm: of the attacks' threat model: certified radii in this norm are compared with what the attacks found.
 
     >>> check_frame(pd.DataFrame(columns=[*CELL, "example", "quantity", "attack", "epsilon", "value", "valid"]))[0]
     Check(name='robust accuracy never exceeds clean accuracy', passed=True, detail='0 pairs compared')
     """
-    return [_robust_below_clean(frame), _values_in_range(frame), _margins_fit(frame), _one_row_each(frame)]
+    return [
+        _robust_below_clean(frame),
+        _values_in_range(frame),
+        _margins_fit(frame),
+        _one_row_each(frame),
+        *_sides_in_order(frame),
+        *_certified_hold(frame, norm),
+    ]
 
 
 def check_twins(cells: Sequence[dict[str, Any]]) -> Check:
@@ -77,7 +88,7 @@ def _values_in_range(frame: pd.DataFrame) -> Check:
     shares = frame["quantity"].isin(["clean_accuracy", "correct", "attack_success"]) & frame["valid"]
     outside = shares & ~frame["value"].between(0, 1)
     kinds = frame["quantity"].astype(str).str.split(":").str[0]  # "kink_density:wide" is one, too
-    sizes = kinds.isin(["jacobian_norm", "kink_density", "slope_jump", "value_jump"])
+    sizes = kinds.isin(["jacobian_norm", "kink_density", "slope_jump", "value_jump", "certified_radius"])
     negative = sizes & frame["valid"] & ~(frame["value"] >= 0)
     detail = f"{int(shares.sum() + sizes.sum())} values compared"
     return _check(
@@ -96,6 +107,37 @@ def _margins_fit(frame: pd.DataFrame) -> Check:
     return _check(
         "the margin is positive exactly where the model is right", int(wrong.sum()), f"{len(pairs)} examples"
     )
+
+
+def _sides_in_order(frame: pd.DataFrame) -> list[Check]:
+    """Only where something was measured from both sides."""
+    kinds = frame["quantity"].astype(str).str.extract(r"^(?P<what>.+)_(?P<side>lower|upper)(?P<label>:.*)?$")
+    rows = frame.assign(**kinds.fillna("")).loc[kinds["side"].notna() & frame["valid"]]
+    if rows.empty:
+        return []
+    keys = [c for c in (*CELL, "example", "what", "label", "epsilon", "layer") if c in rows]
+    lower, upper = (rows.loc[rows["side"] == side, [*keys, "value"]] for side in ("lower", "upper"))
+    pairs = lower.merge(upper, on=keys, suffixes=("", "_upper"))
+    wrong = pairs["value"] > pairs["value_upper"] * (1 + 1e-9) + 1e-12
+    return [_check("lower sides never exceed upper sides", int(wrong.sum()), f"{len(pairs)} pairs compared")]
+
+
+def _certified_hold(frame: pd.DataFrame, norm: str | None) -> list[Check]:
+    """An attack's success within ε puts an adversarial example at ε or nearer."""
+    kinds = frame["quantity"].astype(str).str.split(":").str[0]
+    certified = frame.loc[(kinds == "certified_radius") & (frame["unit"] == f"input {norm}") & frame["valid"]]
+    if certified.empty:
+        return []
+    keys = [*CELL, "example"]
+    found = frame.loc[(frame["quantity"] == "attack_success") & frame["valid"] & (frame["value"] > 0.5)]
+    pairs = certified[[*keys, "value"]].merge(found[[*keys, "epsilon"]], on=keys, suffixes=("", "_attack"))
+    epsilon = pairs["epsilon_attack"] if "epsilon_attack" in pairs else pairs["epsilon"]
+    wrong = pairs["value"] > epsilon.astype(float) * (1 + 1e-6)
+    return [
+        _check(
+            "no adversarial example lies within its certified radius", int(wrong.sum()), f"{len(pairs)} pairs compared"
+        )
+    ]
 
 
 def _one_row_each(frame: pd.DataFrame) -> Check:

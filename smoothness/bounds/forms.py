@@ -86,7 +86,7 @@ class Form:
             return self
         wide = stacked.shape[1] > stacked.shape[0]
         values, vectors = eigen(stacked @ stacked.T if wide else stacked.T @ stacked)
-        kept = values > 1e-14 * values[-1]
+        kept = values >= 1e-14 * values[-1]  # at least one, also of a network that is constant on the ball
         if bool(kept.all()) and not wide:
             return self
         less = vectors[:, kept] * values[kept].sqrt() if wide else stacked @ vectors[:, kept]

@@ -29,7 +29,7 @@ def tidy(found: Mapping[str, Measurement]) -> pd.DataFrame:
 def check_panel(found: Mapping[str, Measurement], inputs: Tensor, threat: ThreatModel | None) -> list[Check]:
     """The invariants of every study's frame and, with attacks, that what they found lies in the ball."""
     frame = tidy(found)
-    checks = check_frame(frame.assign(**dict.fromkeys(CELL, 0)))
+    checks = check_frame(frame.assign(**dict.fromkeys(CELL, 0)), None if threat is None else threat.norm)
     return checks if threat is None else [*checks, _inside(found, inputs.cpu(), threat)]
 
 

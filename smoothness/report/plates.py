@@ -1,4 +1,4 @@
-"""The five figures as they stand in a report: drawn for a page and for a telephone, with caption and alt text."""
+"""The figures as they stand in a report: drawn for a page and for a telephone, with caption and alt text."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ from matplotlib.figure import Figure
 from smoothness.report.answer import format_255
 from smoothness.report.curves import activation_curves, describe_order, smoothness_order
 from smoothness.report.figures import (
+    certified_curves,
     draw_activations,
+    draw_certified,
+    draw_dial,
     draw_jacobians,
     draw_kinks,
+    draw_lipschitz,
     draw_robust_accuracy,
     draw_tradeoff,
+    lipschitz_sides,
 )
 from smoothness.report.style import figure_style, order_activations, to_svg
 from smoothness.report.success import robust_curves, tested_epsilons
@@ -53,7 +58,7 @@ def plates(frame: pd.DataFrame, seeds: pd.DataFrame, headline: float | None, nor
     """
     labels = order_activations(frame["activation"])
     at = format_255(headline) if headline is not None else "the headline ε"
-    return [
+    found = [
         _plate(
             "activations",
             "The activations and their derivatives",
@@ -116,6 +121,80 @@ def plates(frame: pd.DataFrame, seeds: pd.DataFrame, headline: float | None, nor
             seeds,
         ),
     ]
+    return [*found, *certified_plates(frame, norm), *lipschitz_plates(frame)]
+
+
+def certified_plates(frame: pd.DataFrame, norm: str) -> list[Plate]:
+    """Of studies that certified radii in the norm of the attacks."""
+    curves = certified_curves(frame, {"max-norm": "linf"}.get(norm, norm))
+    curves = curves[curves["epsilon"] > 0]
+    if curves.empty:
+        return []
+    means = curves.groupby(["activation", "epsilon"], as_index=False)[["certified", "robust_accuracy"]].mean()
+    words = "; ".join(
+        f"{name} at {format_255(epsilon)} {low:.0%} to {high:.0%}"
+        for name, epsilon, low, high in means.itertuples(index=False)
+    ).replace("%", " %")
+    listed = ", ".join(format_255(epsilon) for epsilon in sorted(curves["epsilon"].unique()))
+    return [
+        _plate(
+            "certified-accuracy",
+            "Certified beside attacked accuracy",
+            "The true robust accuracy lies on each bar: from the share of attacked examples whose certified radius "
+            "reaches ε (a lower bound: no attack can do better) to the share that no attack fooled (an upper bound). "
+            f"Bars of one activation from top to bottom: ε = {listed} ({norm}). A long bar means that certificate or "
+            "attack is weak, not that the network is either.",
+            f"Bars from certified to attacked accuracy. {words}.",
+            draw_certified,
+            curves,
+        )
+    ]
+
+
+def lipschitz_plates(frame: pd.DataFrame) -> list[Plate]:
+    """Of studies that measured the Lipschitz constant from both sides, and of those that turned the dial σ."""
+    if not frame["quantity"].isin(["local_lipschitz_upper"]).any():
+        return []
+    sides = lipschitz_sides(frame)
+    both = (
+        "of the margin in the 2-norm, over all pairs of points in the ball, divided by the example's margin; median "
+        "over correctly classified examples. The thin line is the lower side, a pair of points that is as steep; the "
+        "line with markers the upper side, a certificate that no pair is steeper. "
+    )
+    found = [
+        _plate(
+            "lipschitz",
+            "The Lipschitz constant between its two sides",
+            f"Local Lipschitz constant {both}Both axes are logarithmic. Ticks at the right edge: the certified global "
+            "constant. Where a jump may be crossed there is no constant: see the oscillation instead. The inverse of "
+            "the upper side bounds the distance to the decision boundary from below, up to the radius.",
+            f"Bands of Lipschitz constants against the radius. {_sides_in_words(sides)}",
+            draw_lipschitz,
+            sides,
+        )
+    ]
+    if sides["activation"].str.contains("@sigma=", regex=False).any():
+        found.append(
+            _plate(
+                "lipschitz-dial",
+                "The Lipschitz constant along the dial",
+                f"Local Lipschitz constant {both}Each activation is smoothed by a Gaussian of width σ and the network "
+                "trained with it; single markers at the left edge are the sharp activation itself. Training may undo "
+                "the dial by larger weights, so that a curve may also be flat.",
+                f"Bands of Lipschitz constants against σ. {_sides_in_words(sides)}",
+                draw_dial,
+                sides,
+            )
+        )
+    return found
+
+
+def _sides_in_words(sides: pd.DataFrame) -> str:
+    local = sides[sides["side"] != "global"]
+    widest = local[local["radius"] == local["radius"].max()]
+    table = widest.pivot_table(index="activation", columns="side", values="value", aggfunc="median", dropna=False)
+    words = [f"{name} {row['lower']:.3g} to {row['upper']:.3g}" for name, row in table.iterrows()]
+    return f"At radius {local['radius'].max():g}: {'; '.join(words)}."
 
 
 def _where_stronger(frame: pd.DataFrame) -> str:

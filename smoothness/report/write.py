@@ -31,7 +31,7 @@ def write_report(run_folder: str | Path, out_folder: str | Path) -> Path:
         ValueError: a run without any valid measurement.
     """
     run = load_run(run_folder)
-    return write_page(run, [*check_frame(run.frame), check_twins(run.cells)], out_folder)
+    return write_page(run, [*check_frame(run.frame, run.config.threat.norm), check_twins(run.cells)], out_folder)
 
 
 def write_page(run: Run, checks: Sequence[Check], out_folder: str | Path) -> Path:

@@ -7,19 +7,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from torch import Tensor, nn
 
-from smoothness._checks import check_choice
 from smoothness._norms import Norm
 from smoothness.analyzers import GradientKinks, JacobianNorm, MaskingAudit
 from smoothness.attacks import Cascade
 from smoothness.measurement import Measurement
-from smoothness.models import ARCHITECTURES
+from smoothness.study.analyzer_base import AnalyzerBase, Architectures
 from smoothness.study.attack_settings import AttackSettings, seeded
-from smoothness.study.fields import Count, Flag, Label, Parameters, Ratio, Seed, Settings
+from smoothness.study.fields import Count, Flag, Parameters, Ratio
 from smoothness.study.imports import ImportPath
 from smoothness.study.levels import call_imported
+from smoothness.study.lipschitz_settings import LipschitzSettings
 from smoothness.threat import ThreatModel
 
 __all__ = [
@@ -33,49 +33,7 @@ __all__ = [
 ]
 
 
-def _architectures(names: tuple[str, ...]) -> tuple[str, ...]:
-    for name in names:
-        check_choice("architecture", name, ARCHITECTURES)
-    return names
-
-
-Architectures = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_architectures)]
-
-
-class _Analyzer(Settings):
-    """What all analyzers take.
-
-    Attributes:
-        label: tells two of one kind apart: quantities become "quantity:label".
-        examples: how many of the sample's first examples are measured; all when None.
-        architectures: which are measured; all when None.
-        activations: labels of those that are measured; all when None.
-        seeds: whose networks are measured; all when None.
-    """
-
-    label: Label = ""
-    examples: Count | None = None
-    architectures: Architectures | None = None
-    activations: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] | None = None
-
-    def covers(self, architecture: str, activation: str, seed: int) -> bool:
-        """Whether it measures the network of this architecture, activation and seed."""
-        pairs = ((self.architectures, architecture), (self.activations, activation), (self.seeds, seed))
-        return all(chosen is None or level in chosen for chosen, level in pairs)
-
-    def measure(
-        self, model: nn.Module, x: Tensor, y: Tensor, seed: int, allowed: tuple[str, ...]
-    ) -> Iterable[Measurement]:
-        """What is measured on the examples."""
-        raise NotImplementedError
-
-    def rehearse(self, model: nn.Module, x: Tensor, y: Tensor, seed: int, allowed: tuple[str, ...]) -> set[str]:
-        """The quantities that it measures, tried on one example."""
-        return {found.quantity for found in self.measure(model, x[:1], y[:1], seed, allowed)}
-
-
-class JacobianSettings(_Analyzer):
+class JacobianSettings(AnalyzerBase):
     """Norm of the input perturbation."""
 
     kind: Literal["jacobian"]
@@ -88,7 +46,7 @@ class JacobianSettings(_Analyzer):
         return [JacobianNorm(norm=self.norm, of="margin")(model, x, y)]
 
 
-class KinkSettings(_Analyzer):
+class KinkSettings(AnalyzerBase):
     """Segments through each example; exact for MLPs, so these alone unless told otherwise."""
 
     kind: Literal["kinks"]
@@ -104,7 +62,7 @@ class KinkSettings(_Analyzer):
         return GradientKinks(segments=self.segments, radius=self.radius, seed=seed, keep_table=False)(model, x)
 
 
-class AuditSettings(_Analyzer):
+class AuditSettings(AnalyzerBase):
     """Can gradients be believed, and the figure of the cascade?
 
     Attributes:
@@ -136,7 +94,7 @@ class AuditSettings(_Analyzer):
         return MaskingAudit(threat, examples, seed, Cascade(threat, self.effort, seed=seed))
 
 
-class ImportedAnalyzer(_Analyzer):
+class ImportedAnalyzer(AnalyzerBase):
     """Somebody's own analyzer: made with the parameters, and the seed if it takes one; called with (model, x, y)."""
 
     kind: Literal["import"]
@@ -162,7 +120,7 @@ class ImportedAnalyzer(_Analyzer):
         return several
 
 
-AnySettings = JacobianSettings | KinkSettings | AuditSettings | ImportedAnalyzer
+AnySettings = JacobianSettings | KinkSettings | AuditSettings | LipschitzSettings | ImportedAnalyzer
 AnalyzerSettings = Annotated[AnySettings, Field(discriminator="kind")]
 
 

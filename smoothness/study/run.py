@@ -128,7 +128,7 @@ def run_study(
     if todo:
         _compute_all(folder, config, todo, len(jobs), workers, progress or (lambda _: None))
     run = _read(folder, manifest)
-    require([*check_frame(run.frame), check_twins(run.cells)])
+    require([*check_frame(run.frame, config.threat.norm), check_twins(run.cells)])
     return run
 
 
