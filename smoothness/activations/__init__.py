@@ -2,6 +2,7 @@
 
 from smoothness.activations.base import Activation
 from smoothness.activations.catalogue import activation, activation_facts, is_activation, list_activations
+from smoothness.activations.declared import declare_facts
 from smoothness.activations.dials import Dial, Scales, dial, find_dial, list_dials, scales
 from smoothness.activations.facts import ActivationFacts, Breakpoint
 from smoothness.activations.mollification import mollify
@@ -17,6 +18,7 @@ __all__ = [
     "SwapReport",
     "activation",
     "activation_facts",
+    "declare_facts",
     "dial",
     "find_dial",
     "is_activation",

@@ -11,6 +11,7 @@ from torch import nn
 
 from smoothness._checks import check_choice
 from smoothness.activations.base import Activation
+from smoothness.activations.declared import declared_facts
 from smoothness.activations.facts import ActivationFacts
 from smoothness.activations.families.bumps import Gaussian, Sin, Snake, Tent
 from smoothness.activations.families.exponential import CELU, ELU, SELU
@@ -124,7 +125,7 @@ def activation_facts(which: str | nn.Module) -> ActivationFacts:
 
     Raises:
         ValueError: unknown name.
-        TypeError: a module whose facts are not known.
+        TypeError: a module whose facts are neither known nor declared (`declare_facts`).
 
     >>> activation_facts("gelu").slope_max
     1.12890...
@@ -135,10 +136,14 @@ def activation_facts(which: str | nn.Module) -> ActivationFacts:
         return activation(which).facts()
     if isinstance(which, Activation):
         return which.facts()
+    declared = declared_facts(which) if isinstance(which, nn.Module) else None
+    if declared is not None:
+        return declared
     own = own_counterpart(which)
     if own is None:
         raise TypeError(
-            f"no facts are known for {type(which).__name__}; "
+            f"no facts are known for {type(which).__name__}; declare them with "
+            f"smoothness.activations.declare_facts, or "
             f"use one of ours ({', '.join(list_activations())}) or its torch.nn counterpart"
         )
     return own.facts()

@@ -18,6 +18,8 @@ Array = NDArray[np.float64]
 _ORDER = {"l2": 2, "l1": 1, "linf": np.inf}
 # More uncertain units than this are not branched on, nor are more half-spaces tried.
 _MOST_UNITS, _MOST_NODES = 24, 4000
+# Of no more units than this, so many: an l2 half-space system is quicker than a linear programme.
+_FEW_UNITS, _NODES_OF_FEW = 16, {"l2": 40000, "linf": 12000, "l1": 12000}
 # A piece is left out only when it is proved to be farther away than the ball reaches, by this share.
 _MARGIN = 1e-9
 
@@ -82,6 +84,7 @@ class _Search:
                 [[p for p in layer if p[1] >= low and p[0] <= high] for low, high in zip(lower, upper, strict=True)]
             )
         self.uncertain = sum(len(unit) > 1 for layer in self.options for unit in layer)
+        self.most = _NODES_OF_FEW[self.norm] if self.uncertain <= _FEW_UNITS else _MOST_NODES
         d = len(self.centre)
         self.features = [_Feature(np.eye(d), np.zeros(d))]
         self.rows: list[tuple[Array, float]] = []  # g · y >= e, y = x - centre
@@ -145,7 +148,7 @@ class _Search:
     def _possible(self) -> bool:
         """Unless the half-spaces are proved to miss the ball."""
         self.nodes += 1
-        if self.nodes > _MOST_NODES:
+        if self.nodes > self.most:
             raise _TooManyError
         g = np.array([row for row, _ in self.rows])
         e = np.array([value for _, value in self.rows])

@@ -85,6 +85,11 @@ class Network:
         return (*(layer.affine for layer in self.hidden), self.output)
 
     @property
+    def entry(self) -> int:
+        """How many linear functions of the input all that reads it is made of: at most so many."""
+        return min(self.inputs, sum(affine.width for affine in self.maps if any(j == 0 for j, _ in affine.sources)))
+
+    @property
     def bytes(self) -> int:
         """Memory of the weights."""
         return 8 * sum(weight.numel() for affine in self.maps for _, weight in affine.sources)

@@ -103,7 +103,13 @@ def _layered(form: Form) -> Tensor:
 
 
 def best_multipliers(
-    form: Form, *, shared: bool, tolerance: float = 1e-5, most_steps: int = 40, start: Multipliers | None = None
+    form: Form,
+    *,
+    shared: bool,
+    tolerance: float = 1e-5,
+    most_steps: int = 40,
+    start: Multipliers | None = None,
+    enough: float = 0.0,
 ) -> Multipliers:
     """Minimise Σ w (w itself when shared) over all feasible (t, w) by a primal-dual interior-point method.
 
@@ -118,14 +124,15 @@ def best_multipliers(
         tolerance: relative gap to the optimum at which to stop.
         most_steps: steps at most; every point reached is feasible.
         start: feasible multipliers; in closed form by default.
+        enough: a Σ w at which to stop.
     """
     start = start or starting_multipliers(form, shared=shared)
     if len(form.units) == 0 and shared:
         return Multipliers(start.t, _spectral(form.ox).reshape(1) * (1 + 1e-12) + 1e-300, 0)
     usable = start.w.isfinite().all() and start.t.isfinite().all() and (start.t > 0).all() and start.w.sum() > 1e-280
-    if most_steps == 0 or not usable:
+    if most_steps == 0 or not usable or float(start.w.sum()) < enough:
         return start
-    return _PrimalDual(form, shared, start).minimise(tolerance, most_steps)
+    return _PrimalDual(form, shared, start).minimise(tolerance, most_steps, enough)
 
 
 class _PrimalDual:
@@ -172,7 +179,7 @@ class _PrimalDual:
             inputs, both = inputs.sum().reshape(1, 1), both.sum(dim=0, keepdim=True)
         return torch.cat([torch.cat([inputs, both], 1), torch.cat([both.T, units], 1)])
 
-    def minimise(self, tolerance: float, most_steps: int) -> Multipliers:
+    def minimise(self, tolerance: float, most_steps: int, enough: float) -> Multipliers:
         size = self.d + self.n
         y = self.cost.new_ones(self.k + self.n)
         y[: self.k] = 1.5
@@ -213,6 +220,8 @@ class _PrimalDual:
                 break
             y, z, x = moved, z2, x + step_x * dx
             s = torch.cholesky_inverse(factor)
+            if float((y[: self.k] * self.start.w).sum()) < enough:
+                break
             if float((x * z).sum()) < tolerance * float(self.cost @ y) or max(step_x, step_z) < 1e-3:
                 break
         w = y[: self.k] * self.start.w

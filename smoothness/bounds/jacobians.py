@@ -76,16 +76,25 @@ def row_steepness(network: Network, found: Sectors, norm: Norm, mix: Tensor) -> 
 
 
 def product_constant(
-    network: Network, steepest: Sequence[Tensor], norm: Norm, mix: Tensor | None = None, separate: bool = False
+    network: Network,
+    steepest: Sequence[Tensor],
+    norm: Norm,
+    mix: Tensor | None = None,
+    separate: bool = False,
+    norms: dict[int, Tensor] | None = None,
 ) -> Tensor:
-    """(n,) products of layer norms with the steepest slope of every unit, (n, width) each; branches add up."""
+    """(n,) products of layer norms with the steepest slope of every unit, (n, width) each; branches add up.
+
+    `norms` keeps the spectral norms of the weights (by their id) from one call to the next.
+    """
+    norms = {} if norms is None else norms
     n = len(steepest[0]) if steepest else (1 if mix is None else len(mix))
     like = network.output.bias
     size: list[Tensor] = [like.new_ones(n)]
     for layer, slope in zip(network.hidden, steepest, strict=True):
         total = like.new_zeros(n)
         for j, weight in layer.affine.sources:
-            total = total + _scaled_norm(weight, slope, norm) * size[j]
+            total = total + _scaled_norm(weight, slope, norm, norms) * size[j]
         size.append(total)
     total = like.new_zeros(n)
     for j, weight in network.output.sources:
@@ -104,11 +113,13 @@ def _dual_rows(matrices: Tensor, norm: Norm) -> Tensor:
     return sizes.amax(dim=1)
 
 
-def _scaled_norm(weight: Tensor, slope: Tensor, norm: Norm) -> Tensor:
+def _scaled_norm(weight: Tensor, slope: Tensor, norm: Norm, norms: dict[int, Tensor]) -> Tensor:
     """‖diag(slope) W‖ for each example."""
     if norm == "linf":
         return (slope * weight.abs().sum(dim=1)).amax(dim=1) * _UP
     if norm == "l1":
         return (slope @ weight.abs()).amax(dim=1) * _UP
-    whole = slope.amax(dim=1) * operator_norm(weight.unsqueeze(0), "l2")
+    if id(weight) not in norms:
+        norms[id(weight)] = operator_norm(weight.unsqueeze(0), "l2")
+    whole = slope.amax(dim=1) * norms[id(weight)]
     return torch.minimum(whole, torch.linalg.vector_norm(slope * torch.linalg.vector_norm(weight, dim=1), dim=1)) * _UP

@@ -18,9 +18,6 @@ from smoothness.bounds.ranges import Ranges
 from smoothness.bounds.reach import complete_ranges, local_sectors
 from smoothness.bounds.slopes import Pairs
 
-# Networks with more hidden units than this get no quadratic form.
-_MOST_UNITS = {"fast": 600, "standard": 3000, "tight": 6000}
-
 
 @dataclass(frozen=True, eq=False)
 class Constants:
@@ -104,21 +101,21 @@ def constants_of_sectors(
             part = Sectors((), ())
         steepest = [c.abs() + r for c, r in zip(part.centre, part.radius, strict=True)]
         candidates["Jacobian"][index] = _defined(jacobian_constant(network, part, norm, own, separate))
-        candidates["layer product"][index] = _defined(product_constant(network, steepest, norm, own, separate))
+        norms: dict[int, Tensor] = {}
+        product = product_constant(network, steepest, norm, own, separate, norms)
+        candidates["layer product"][index] = _defined(product)
         globally = [
             torch.full_like(
                 s, max(abs(layer.facts.slope_min), abs(layer.facts.slope_max)) if not _jumps(layer) else torch.inf
             )
             for s, layer in zip(steepest, network.hidden, strict=True)
         ]
-        candidates["global"][index] = _defined(product_constant(network, globally, norm, own, separate))
+        candidates["global"][index] = _defined(product_constant(network, globally, norm, own, separate, norms))
         for row in index.tolist():
-            count = sum(int((r[row] > 0).sum()) for r in local.radius)
-            if count <= _MOST_UNITS[effort]:
-                one = None if mix is None else mix[row]
-                certificate = quadratic_constant(network, local, row, norm, mix=one, separate=separate, effort=effort)
-                certificates[row] = certificate
-                candidates["quadratic form"][row] = certificate.value
+            one = None if mix is None else mix[row]
+            certificate = quadratic_constant(network, local, row, norm, mix=one, separate=separate, effort=effort)
+            certificates[row] = certificate
+            candidates["quadratic form"][row] = certificate.value
     values = torch.stack(list(candidates.values())).amin(dim=0)
     return Constants(values, candidates, tuple(certificates), crossed)
 

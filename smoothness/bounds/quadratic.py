@@ -10,18 +10,27 @@ import torch
 from torch import Tensor
 
 from smoothness._norms import Norm
+from smoothness.bounds.chain import Chain, chain_multipliers, chain_of
 from smoothness.bounds.forms import Form, Sectors, assemble
 from smoothness.bounds.graph import Network
 from smoothness.bounds.interior import best_multipliers
 from smoothness.bounds.rows import row_multipliers
 from smoothness.bounds.verify import Verifier
+from smoothness.bounds.verify_chain import chain_constant, unit_constants
 
 Effort = Literal["fast", "standard", "tight"]
 
+# With more uncertain units than this only a chain gets a quadratic form.
+_MOST_UNITS = {"fast": 600, "standard": 3000, "tight": 6000}
 # Relative gap to the best multipliers at which to stop.
 _TOLERANCE = {"standard": 1e-4, "tight": 1e-7}
 # Floating-point operations beyond which the multipliers are those in closed form.
 _FLOPS = {"fast": 0.0, "standard": 4e11, "tight": 3e12}
+# Moves of the multipliers of a chain, and floating-point operations of one elimination beyond which it is not tried.
+_ROUNDS = {"fast": 2, "standard": 8, "tight": 60}
+_CHAIN_FLOPS = {"fast": 2e9, "standard": 2e11, "tight": 1e12}
+# Floating-point operations of one elimination from which on proposals are made in float32.
+_SINGLE = 5e8
 # A proposal is raised by these until it is confirmed.
 _RAISES = (1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 
@@ -59,6 +68,17 @@ def quadratic_constant(
     max-norm each output has a form in its own weighted metric, Σ w_i Δx_i² <= Σ w_i on the unit cube. In the 1-norm
     it is the diagonal of the Schur complement that counts: |∂o_k / ∂x_i|² <= S_ii.
     """
+    count = sum(int((r[row] > 0).sum()) for r in found.radius)
+    chain = chain_of(network, found, row, mix) if norm == "l2" and count else None
+    outputs = network.output.width if mix is None else len(mix)
+    large = _costs_too_much(count, min(network.entry, count + outputs), effort)
+    if chain is not None and large and chain.flops <= _CHAIN_FLOPS[effort]:
+        certificate = _by_chain(chain, separate, effort)
+        if math.isfinite(certificate.value):
+            return certificate
+    if count > _MOST_UNITS[effort]:
+        none = torch.zeros(0, dtype=torch.long)
+        return Certificate(math.inf, none, none.double().unsqueeze(0), none.double().unsqueeze(0))
     form = assemble(network, found, row, mix)
     verifier = Verifier(network, found, row, mix)
     if norm == "l2" and not separate:
@@ -98,6 +118,29 @@ def row_constants(
     return values
 
 
+def _by_chain(chain: Chain, separate: bool, effort: Effort) -> Certificate:
+    """Of all outputs together, or (with the same multipliers for all) of each alone."""
+    t = propose(chain, effort)
+    own = torch.cat(chain.radius) > 0
+    values = torch.full((1,), math.inf, dtype=torch.float64, device=own.device)
+    if t is not None:
+        layers = chain.weights, chain.centre, chain.radius, t
+        values = values.fill_(chain_constant(*layers))
+        if separate:
+            values = torch.minimum(values, unit_constants(*layers))
+    multipliers = torch.cat(t)[own] if t is not None else own.new_zeros(0, dtype=torch.float64)
+    return Certificate(
+        float(values.amax()), own.nonzero().squeeze(1), multipliers.expand(len(values), -1), values.unsqueeze(1) ** 2
+    )
+
+
+def propose(chain: Chain, effort: Effort) -> list[Tensor] | None:
+    """Multipliers of a chain, found in float32 where that saves time."""
+    dtype = torch.float32 if chain.flops > _SINGLE else torch.float64
+    t = chain_multipliers(chain.to(dtype), _ROUNDS[effort])
+    return None if t is None else [part.double() for part in t]
+
+
 def _whole(form: Form, verifier: Verifier, effort: Effort) -> Certificate:
     steps = 0 if _too_large(form, effort) else 40
     tolerance = _TOLERANCE.get(effort, 1.0)
@@ -110,16 +153,22 @@ def _each(form: Form, verifier: Verifier, norm: Norm, effort: Effort) -> Certifi
     """The largest over the outputs: only those whose quick bound exceeds the others' final one are refined."""
     t, w = row_multipliers(form, norm, rounds=1)
     values = [_confirmed(verifier, t[k], w[k], slice(k, k + 1)) for k in range(len(t))]
-    refine = not _too_large(form, effort)
-    largest = 0.0
-    for k in sorted(range(len(values)), key=lambda k: -values[k]):
+    largest = 0.0  # of those refined; the others only need to be no larger
+    left = set(range(len(values))) if len(form.units) and not _too_large(form, effort) else set()
+    while left:
+        k = max(left, key=lambda k: values[k])
         if values[k] <= largest:
             break
-        if refine and len(form.units):
-            better = best_multipliers(form.rows(slice(k, k + 1)), shared=norm == "l2", tolerance=_TOLERANCE[effort])
-            value = _confirmed(verifier, better.t, better.w, slice(k, k + 1))
-            if value < values[k]:
-                values[k], t[k], w[k] = value, better.t, better.w
+        left.remove(k)
+        better = best_multipliers(
+            form.rows(slice(k, k + 1)),
+            shared=norm == "l2",
+            tolerance=_TOLERANCE[effort],
+            enough=largest**2 * (1 - 2e-9),
+        )
+        value = _confirmed(verifier, better.t, better.w, slice(k, k + 1))
+        if value < values[k]:
+            values[k], t[k], w[k] = value, better.t, better.w
         largest = max(largest, values[k])
     return Certificate(max(values), form.units, t, w)
 
@@ -128,13 +177,17 @@ def _columns(form: Form, verifier: Verifier, separate: bool, effort: Effort) -> 
     t, w = row_multipliers(form, "l1", rounds=1)
     squares = torch.stack([verifier.columns(t[k], slice(k, k + 1)) for k in range(len(t))])
     if not _too_large(form, effort) and len(form.units):
-        for k in range(len(t)):
+        largest = 0.0  # with outputs apart, the others only need to be no larger
+        for k in sorted(range(len(t)), key=lambda k: -float(squares[k].amax())):
+            if separate and float(squares[k].amax()) <= largest:
+                break
             one = form.rows(slice(k, k + 1))
-            better = best_multipliers(one.reduced(), shared=True, tolerance=_TOLERANCE[effort])
+            better = best_multipliers(one.reduced(), shared=True, tolerance=_TOLERANCE[effort], enough=largest)
             other = verifier.columns(better.t, slice(k, k + 1))
             if float(other.amax()) < float(squares[k].amax()):
                 t[k] = better.t
             squares[k] = torch.minimum(squares[k], other)  # both hold
+            largest = max(largest, float(squares[k].amax())) if separate else 0.0
     slopes = squares.sqrt() * (1 + 1e-12)
     value = float(slopes.amax() if separate else slopes.sum(dim=0).amax() * (1 + 1e-12))
     return Certificate(value, form.units, t, w)
@@ -152,5 +205,8 @@ def _confirmed(verifier: Verifier, t: Tensor, w: Tensor, outputs: slice) -> floa
 
 
 def _too_large(form: Form, effort: Effort) -> bool:
-    size = len(form.units) + min(form.zx.shape[1], len(form.units) + len(form.ox))
-    return 20 * 25.0 * size**3 > _FLOPS[effort]
+    return _costs_too_much(len(form.units), min(form.zx.shape[1], len(form.units) + len(form.ox)), effort)
+
+
+def _costs_too_much(units: int, inputs: int, effort: Effort) -> bool:
+    return 20 * 25.0 * (units + inputs) ** 3 > _FLOPS[effort]

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from smoothness._model_calls import call_model
 from smoothness._state import probing
 from smoothness.activations.catalogue import activation_facts, is_activation
+from smoothness.activations.declared import declared_facts
 from smoothness.activations.facts import ActivationFacts
 from smoothness.activations.functional import FUNCTIONS, input_of, read_call
 from smoothness.activations.recognition import counterpart, is_any_activation
@@ -100,11 +101,15 @@ def _adds_nothing(wrapped: Wrapped) -> bool:
     return choices == (None, None) and not (wrapped.extras or wrapped.extra_tensors or wrapped.arrays)
 
 
+def _has_facts(module: nn.Module) -> bool:
+    return hasattr(module, "facts") or declared_facts(module) is not None
+
+
 class _Tracer(fx.Tracer):
     """Activations of any house are leaves, besides torch's own modules."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return is_any_activation(m) or hasattr(m, "facts") or super().is_leaf_module(m, module_qualified_name)
+        return is_any_activation(m) or _has_facts(m) or super().is_leaf_module(m, module_qualified_name)
 
 
 class _Reader:
@@ -165,19 +170,20 @@ class _Reader:
                 raise unread(f"module {name!r} ({type(module).__name__})", "it returns indices")
             window = (module.kernel_size, module.stride, module.padding, module.dilation, module.ceil_mode)
             return max_pool(self.builder, name, value, type(module)(*window[:4], ceil_mode=window[4]))
-        if is_any_activation(module) or hasattr(module, "facts"):
+        if is_any_activation(module) or _has_facts(module):
             return self.builder.activate(name, value, self._facts(name, module))
         raise unread(f"module {name!r} ({type(module).__name__})", "")
 
     def _facts(self, name: str, module: nn.Module) -> ActivationFacts:
-        same = counterpart(module)
+        same = module if declared_facts(module) is not None else counterpart(module)
         own = getattr(module, "facts", None)
         try:
             facts = own() if callable(own) and not is_activation(same) else activation_facts(same)
         except TypeError as error:
             raise TypeError(
                 f"activation {name!r} ({type(module).__name__}) declares no facts, so nothing can be certified: "
-                f"derive it from smoothness.Activation and define facts() ({error}). {LOWER}"
+                f"declare them with smoothness.activations.declare_facts, or derive it from smoothness.Activation and "
+                f"define facts() ({error}). {LOWER}"
             ) from error
         if not facts.elementwise or facts.function is None:
             raise unread(f"activation {name!r} ({type(module).__name__})", "it acts on several features at once")

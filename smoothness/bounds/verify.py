@@ -69,7 +69,7 @@ class Verifier:
         root = torch.cat([t.sqrt(), t.new_ones(len(self.o[outputs]))]).unsqueeze(1)
         rows = root * torch.cat([self.z, self.o[outputs]]) * column
         error = root * torch.cat([self.z_error, self.o_error[outputs]]) * column + 8 * _EPS * rows.abs()
-        return _norm_at_most_one(rows, float(torch.linalg.matrix_norm(error)) * _UP)
+        return norm_at_most_one(rows, float(torch.linalg.matrix_norm(error)) * _UP)
 
     def hold(self, t: Tensor, w: Tensor) -> list[bool]:
         """Whether it is proved for every output alone: t (m, N) and w (m, d) or (m, 1)."""
@@ -120,7 +120,7 @@ class Verifier:
         return torch.where(found.isfinite(), found.clamp_min(0), torch.inf)
 
 
-def _norm_at_most_one(rows: Tensor, spread: float) -> bool:
+def norm_at_most_one(rows: Tensor, spread: float) -> bool:
     """Whether every matrix within `spread` (Frobenius) of `rows` is proved to have spectral norm at most 1."""
     if not bool(rows.isfinite().all()):
         return False

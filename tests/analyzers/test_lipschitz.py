@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 
 import numpy as np
 import pytest
@@ -123,6 +124,32 @@ def test_tight_equals_the_enumeration_by_linear_programs(seed):
     found = sm.LocalLipschitz(norm="linf", radius=0.3, effort="tight")(model, x)
     assert float(found.lower.values) <= exact * (1 + 1e-9)
     assert exact * (1 - 1e-9) <= float(found.upper.values) <= exact * (1 + 1e-3)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_tight_is_exact_on_sixteen_units(seed):
+    g = torch.Generator().manual_seed(seed)
+    draw = lambda *s: torch.randn(*s, generator=g, dtype=torch.float64)  # noqa: E731
+    w, b, x, radius = draw(16, 2), 0.5 * draw(16), draw(1, 2), 1.0
+    model = nn.Sequential(linear(w, b), nn.ReLU(), linear(draw(3, 16), draw(3)))
+    # Every region that meets the disc has a corner there: two lines that cross, or a line that meets the circle.
+    corners = [x]
+    for i, j in itertools.combinations(range(16), 2):
+        corners.append(torch.linalg.solve(w[[i, j]], -b[[i, j]]).unsqueeze(0))
+    size = torch.linalg.vector_norm(w, dim=1, keepdim=True)
+    offset = -(x @ w.T + b).T / size
+    half = (radius**2 - offset**2).clamp_min(0).sqrt()
+    along = torch.stack([-w[:, 1], w[:, 0]], 1) / size
+    corners += [x + offset * w / size + side * half * along for side in (-1, 1)]
+    angle = torch.linspace(0, 2 * math.pi, 720, dtype=torch.float64)
+    around = 1e-6 * torch.stack([angle.cos(), angle.sin()], 1)
+    points = (torch.cat(corners).unsqueeze(1) + around).flatten(0, 1)
+    points = points[torch.linalg.vector_norm(points - x, dim=1) < radius]
+    patterns = ((points @ w.T + b) > 0).double().unique(dim=0)
+    exact = torch.linalg.matrix_norm(model[2].weight.detach() @ (patterns.unsqueeze(2) * w), ord=2).amax()
+    found = sm.LipschitzUpperBound(norm="l2", radius=radius, effort="tight")(model, x)
+    assert found.details["winner"] == ("affine pieces",)
+    assert float(found.values) == pytest.approx(float(exact), rel=1e-6)
 
 
 @pytest.mark.parametrize(
