@@ -30,6 +30,8 @@ from smoothness.analyzers.lipschitz_target import (
 from smoothness.bounds.balls import Ball
 from smoothness.bounds.graph import Network
 from smoothness.bounds.lipschitz import Constants, lipschitz_constants
+from smoothness.bounds.ranges import Ranges
+from smoothness.bounds.reach import complete_ranges
 from smoothness.measurement import Measurement
 
 
@@ -55,9 +57,9 @@ class LipschitzUpperBound:
     Args:
         norm: p: "l2", "linf" or "l1".
         radius: of the ball, in input units.
-        of: "logits" (the constant is p -> p), "margin" (f_y - f_j to the real numbers, the largest over the other
-            classes j; y is the label, or the predicted class without labels) or "layer:NAME" (p -> p, of a module's
-            output).
+        of: "logits" (the constant is p -> p), "margin" (f_y - max of the others, to the real numbers: the largest
+            constant of f_y - f_j over the classes j that may be the nearest rival in the ball; y is the label, or the
+            predicted class without labels) or "layer:NAME" (p -> p, of a module's output).
         pairs: "ball" or "centre".
         effort: "fast" (multipliers in closed form), "standard" or "tight" (all ranges by optimised forms, and affine
             pieces).
@@ -127,14 +129,28 @@ class LipschitzUpperBound:
             rows = slice(start, start + size)
             ball = ball_around(inputs[rows], self.norm, self.radius, self.bounds)
             mix = margin_rows(network, ball, self.of, None if labels is None else labels[rows])
+            ranges = complete_ranges(network, ball, self.effort)
+            if mix is not None:
+                mix = nearest_rivals(network, ranges[0], mix)
             yield lipschitz_constants(
-                network, ball, pairs=self.pairs, mix=mix, separate=mix is not None, effort=self.effort
+                network, ball, pairs=self.pairs, mix=mix, separate=mix is not None, effort=self.effort, ranges=ranges
             )
 
 
 def margin_rows(network: Network, ball: Ball, of: str, labels: Tensor | None) -> Tensor | None:
     """The class differences of of="margin"; None for the outputs themselves."""
     return class_differences(network.run(ball.centre)[1], labels) if of == "margin" else None
+
+
+def nearest_rivals(network: Network, found: Ranges, mix: Tensor) -> Tensor:
+    """`mix` with the classes that are never the nearest rival on the ball replaced by the one that is at its centre.
+
+    Where f_j < f_k holds on all of the ball for some other rival k, j takes no part in max over j of f_j there.
+    """
+    margins = (mix @ found.centre_output.unsqueeze(2)).squeeze(2)
+    nearest = mix.gather(1, margins.argmin(dim=1).view(-1, 1, 1).expand(-1, 1, mix.shape[2]))
+    lead = found.find(network.output, nearest - mix).upper  # of f_j - f_k
+    return torch.where((lead < 0).unsqueeze(2), nearest, mix)
 
 
 def _margins(network: Network, inputs: Tensor, of: str, labels: Tensor | None) -> Tensor | None:

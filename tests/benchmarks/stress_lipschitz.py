@@ -19,7 +19,7 @@ import torch
 
 from smoothness.analyzers.lipschitz_lower import LipschitzLowerBound
 from smoothness.analyzers.lipschitz_target import ball_around, class_differences
-from smoothness.analyzers.lipschitz_upper import LipschitzUpperBound
+from smoothness.analyzers.lipschitz_upper import LipschitzUpperBound, nearest_rivals
 from smoothness.bounds.lipschitz import lipschitz_constants
 from smoothness.bounds.reach import complete_ranges
 from smoothness.bounds.reading import read_network
@@ -73,6 +73,7 @@ def check(seed: int, tally: Tally, search: bool) -> None:
         ball = ball_around(case.x, case.norm, case.radius, case.bounds)
         ranges = complete_ranges(network, ball, effort)
         mix = class_differences(network.run(ball.centre)[1], None) if of == "margin" else None
+        mix = mix if mix is None else nearest_rivals(network, ranges[0], mix)
         found = {
             pairs: lipschitz_constants(
                 network, ball, pairs=pairs, mix=mix, separate=mix is not None, effort=effort, ranges=ranges

@@ -109,7 +109,7 @@ def jacobians(model, points, layer=None):
 
 
 def sampled_constants(case: Case, row: int, count: int = 400):
-    """Largest sampled (jacobian norm, quotient of ball pairs, of centre pairs), logits; margins of the same."""
+    """Largest sampled (jacobian norm, quotient of ball pairs, of centre pairs), logits; of f_y - max of the others."""
     points = points_in_ball(case, row, count)
     x = case.x[row : row + 1]
     with torch.no_grad():
@@ -118,16 +118,17 @@ def sampled_constants(case: Case, row: int, count: int = 400):
     y = int(here.argmax())
     others = [j for j in range(here.shape[1]) if j != y]
     found = {}
+    # What rounding of the forward pass may add to a difference.
+    noise = 1e-12 * (1 + f.abs().amax())
     for of in ("logits", "margin"):
         if of == "logits":
             steep = operator_norm(jacobian, case.norm)
             size = lambda d: vector_norm(d, case.norm)  # noqa: E731
         else:
-            rows = jacobian[:, [y]] - jacobian[:, others]
-            steep = vector_norm(rows.flatten(0, 1), DUAL[case.norm]).view(count, -1).amax(1)
-            size = lambda d: (d[:, [y]] - d[:, others]).abs().amax(1)  # noqa: E731
-        # What rounding of the forward pass may add to a difference.
-        noise = 1e-12 * (1 + f.abs().amax())
+            rival = torch.tensor(others)[f[:, others].argmax(dim=1)]
+            steep = vector_norm(jacobian[:, y] - jacobian[torch.arange(count), rival], DUAL[case.norm])
+            size = torch.abs
+            f, here = (o[:, y] - o[:, others].amax(dim=1) for o in (f, here))
         pairs = (points - points.roll(1, 0)), f - f.roll(1, 0)
         centre = (points - x), f - here
         quotient = [

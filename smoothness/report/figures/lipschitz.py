@@ -7,7 +7,7 @@ import re
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from smoothness.report.figures.robustness import architectures_of
 from smoothness.report.style import NARROW, SOFT, WIDE, empty_figure, legend_below, order_activations, panels, strokes
@@ -140,6 +140,9 @@ def _write_infinite(ax: Axes, rows: pd.DataFrame) -> None:
 
 
 def _plain(ax: Axes) -> None:
+    low, high = ax.get_ylim()
+    if high < 30 * low:  # less than a decade and a half: more than powers of ten are written
+        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter("{x:g}")
         axis.set_minor_formatter(NullFormatter())
