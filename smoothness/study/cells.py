@@ -164,6 +164,7 @@ def measure_cell(config: StudyConfig, cell: Cell, model: nn.Module, training: di
         attacked = _attacked(config, cell, model, data.bounds, x, y)
         radius = gallery_radius(config.threat.epsilons)
         examples = attacked_examples(model, data, x, y, attacked[radius], radius)
+        examples |= {name: t for found in measurements for name, t in found.details.get("slice", {}).items()}
     measurements += [found for at_radius in attacked.values() for found in at_radius]
     facts = {
         "cell": cell.label,

@@ -20,6 +20,7 @@ from smoothness.study.fields import Count, Flag, Parameters, Ratio
 from smoothness.study.imports import ImportPath
 from smoothness.study.levels import call_imported
 from smoothness.study.lipschitz_settings import LipschitzSettings
+from smoothness.study.roughness_settings import RoughnessSettings
 from smoothness.threat import ThreatModel
 
 __all__ = [
@@ -47,7 +48,7 @@ class JacobianSettings(AnalyzerBase):
 
 
 class KinkSettings(AnalyzerBase):
-    """Segments through each example; exact for MLPs, so these alone unless told otherwise."""
+    """Segments through each example; MLPs alone unless told otherwise: others take longer."""
 
     kind: Literal["kinks"]
     segments: Count = 8
@@ -120,7 +121,9 @@ class ImportedAnalyzer(AnalyzerBase):
         return several
 
 
-AnySettings = JacobianSettings | KinkSettings | AuditSettings | LipschitzSettings | ImportedAnalyzer
+AnySettings = (
+    JacobianSettings | KinkSettings | AuditSettings | LipschitzSettings | RoughnessSettings | ImportedAnalyzer
+)
 AnalyzerSettings = Annotated[AnySettings, Field(discriminator="kind")]
 
 
@@ -142,11 +145,12 @@ def analyze(
 
 def analyzer_problems(analyzers: Iterable[AnySettings], activations: Sequence[str]) -> list[str]:
     """Analyzers whose rows could not be told apart, or of activations that are not there."""
-    seen: set[tuple[str, str]] = set()
+    seen: set[tuple[str, str, str]] = set()
     problems = []
     for place, settings in enumerate(analyzers):
         kind = settings.import_ if isinstance(settings, ImportedAnalyzer) else settings.kind
-        if (kind, settings.label) in seen:
+        key = (kind, getattr(settings, "of", ""), settings.label)  # of another place: other quantities
+        if key in seen:
             told = f"label {settings.label!r} again" if settings.label else "no label of its own"
             problems.append(f"analyzers[{place}]: the second {kind} has {told}; give it one, such as label = 'wide'")
         if ":" in settings.label:
@@ -157,5 +161,5 @@ def analyzer_problems(analyzers: Iterable[AnySettings], activations: Sequence[st
                 problems.append(
                     f"analyzers[{place}].activations: {name!r} is no level of this study; near: {', '.join(near)}"
                 )
-        seen.add((kind, settings.label))
+        seen.add(key)
     return problems
