@@ -81,7 +81,7 @@ if TYPE_CHECKING:
         Square,
         Transfer,
     )
-    from smoothness.data import Dataset, Split, list_datasets, load_dataset
+    from smoothness.data import Dataset, Split, list_datasets, load_dataset, noise_dimensions, upsample
     from smoothness.measurement import Bracket, Measurement
     from smoothness.models import build_model, build_twins
     from smoothness.panel import Panel, analyze
@@ -168,11 +168,13 @@ _HOMES = {
     "load_frame": "study",
     "load_run": "study",
     "mollify": "activations",
+    "noise_dimensions": "data",
     "plane_map": "analyzers",
     "run_study": "study",
     "surrogate_gradient": "activations",
     "swap_activations": "activations",
     "train": "training",
+    "upsample": "data",
     "variation_on_segments": "analyzers",
     "wrap": "wrapping",
     "write_report": "report",
@@ -256,11 +258,13 @@ __all__ = [
     "load_frame",
     "load_run",
     "mollify",
+    "noise_dimensions",
     "plane_map",
     "run_study",
     "surrogate_gradient",
     "swap_activations",
     "train",
+    "upsample",
     "variation_on_segments",
     "wrap",
     "write_report",

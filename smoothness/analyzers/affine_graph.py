@@ -49,7 +49,8 @@ _FUNCTIONS: frozenset[Any] = _PRODUCTS | frozenset(
 )  # fmt: skip
 _METHODS = frozenset(
     {"add", "add_", "sub", "sub_", "neg", "mul", "mul_", "div", "div_", "view", "reshape", "flatten", "mean", "sum",
-     "size", "dim", "permute", "transpose", "contiguous", "squeeze", "unsqueeze", "chunk", "split", "clone"}
+     "size", "dim", "permute", "transpose", "contiguous", "squeeze", "unsqueeze", "chunk", "split", "clone",
+     "unflatten"}
 )  # fmt: skip
 
 

@@ -35,12 +35,13 @@ LINEAR: dict[Any, Callable[..., Tensor]] = {
 }
 METHODS = frozenset(
     {"flatten", "permute", "transpose", "squeeze", "unsqueeze", "mean", "sum", "neg", "contiguous", "clone", "double",
-     "float"}
+     "float", "unflatten"}
 )  # fmt: skip
 CONVOLVE = frozenset({F.conv1d, F.conv2d, F.conv3d, torch.conv1d, torch.conv2d, torch.conv3d})
 ADD = frozenset({operator.add, operator.iadd, torch.add, "add", "add_"})
 SUB = frozenset({operator.sub, operator.isub, torch.sub, "sub", "sub_"})
 MUL = frozenset({operator.mul, operator.imul, torch.mul, "mul", "mul_"})
+MATMUL = frozenset({operator.matmul, torch.matmul, torch.bmm, "matmul", "bmm"})
 DIV = frozenset({operator.truediv, operator.itruediv, torch.div, "div", "div_"})
 
 

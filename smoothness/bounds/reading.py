@@ -24,6 +24,7 @@ from smoothness.bounds.operations import (
     DIV,
     LINEAR,
     LOWER,
+    MATMUL,
     METHODS,
     MUL,
     SUB,
@@ -172,7 +173,9 @@ class _Reader:
             return max_pool(self.builder, name, value, type(module)(*window[:4], ceil_mode=window[4]))
         if is_any_activation(module) or _has_facts(module):
             return self.builder.activate(name, value, self._facts(name, module))
-        raise unread(f"module {name!r} ({type(module).__name__})", "")
+        divides = isinstance(module, (nn.LayerNorm, nn.GroupNorm))
+        why = "it divides by a value that depends on the input" if divides else ""
+        raise unread(f"module {name!r} ({type(module).__name__})", why)
 
     def _facts(self, name: str, module: nn.Module) -> ActivationFacts:
         same = module if declared_facts(module) is not None else counterpart(module)
@@ -227,6 +230,8 @@ class _Reader:
             return sum_of(args[0], args[1], 1.0 if target in ADD else -1.0)
         if target in MUL or target in DIV:
             return product_of(label, args, divide=target in DIV)
+        if target in MATMUL and len(symbols) > 1:
+            raise unread(f"{label}{_owner(node)}", "as a product of two values that depend on the input (attention)")
         if target in (torch.cat, torch.concat):
             return self._concatenate(label, args, kwargs)
         if target is F.linear or target in CONVOLVE:
@@ -270,6 +275,15 @@ class _Reader:
             start += length
         assert total is not None
         return total
+
+
+def _owner(node: fx.Node) -> str:
+    """Such as " of module 'mix1.attention' (Attention)", where the tracer tells."""
+    stack = list(node.meta.get("nn_module_stack", {}).values())
+    if not stack:
+        return ""
+    path, kind = stack[-1]
+    return f" of module {path!r} ({getattr(kind, '__name__', kind)})"
 
 
 def _concrete(node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -8,13 +8,18 @@ from typing import Any
 
 from smoothness._checks import check_choice
 from smoothness.data.dataset import Dataset, Split
+from smoothness.data.dimensions import noise_dimensions, upsample
+from smoothness.data.folders import load_folder
 from smoothness.data.gaussians import Gaussians, load_gaussians
 from smoothness.data.images import load_digits, load_fashion
+from smoothness.data.spheres import Spheres, load_spheres
 
 DATASETS: dict[str, Callable[..., Dataset]] = {
     "digits": load_digits,
     "fashion": load_fashion,
+    "folder": load_folder,
     "gaussians": load_gaussians,
+    "spheres": load_spheres,
 }
 
 
@@ -33,11 +38,24 @@ def load_dataset(name: str, **options: Any) -> Dataset:
     ('0', '1', '2')
     """
     load = DATASETS[check_choice("data set", name, DATASETS)]
-    known = list(inspect.signature(load).parameters)
+    parameters = inspect.signature(load).parameters
+    known = list(parameters)
     for option in options:
         if option not in known:
             raise ValueError(f"data set {name!r} has no option {option!r}; it takes {', '.join(known) or 'none'}")
+    for option, parameter in parameters.items():
+        if parameter.default is parameter.empty and option not in options:
+            raise ValueError(f"data set {name!r} needs the option {option}; give it")
     return load(**options)
 
 
-__all__ = ["Dataset", "Gaussians", "Split", "list_datasets", "load_dataset"]
+__all__ = [
+    "Dataset",
+    "Gaussians",
+    "Spheres",
+    "Split",
+    "list_datasets",
+    "load_dataset",
+    "noise_dimensions",
+    "upsample",
+]

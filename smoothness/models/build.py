@@ -16,8 +16,10 @@ from smoothness.activations import activation
 from smoothness.models.cnn import cnn
 from smoothness.models.initial import Gain, initialise, resolve_gain
 from smoothness.models.mlp import mlp
+from smoothness.models.resnet import resnet
+from smoothness.models.vit import vit
 
-ARCHITECTURES: dict[str, Callable[..., nn.Sequential]] = {"cnn": cnn, "mlp": mlp}
+ARCHITECTURES: dict[str, Callable[..., nn.Sequential]] = {"cnn": cnn, "mlp": mlp, "resnet": resnet, "vit": vit}
 
 ActivationLike = str | nn.Module | Callable[[], nn.Module]
 
@@ -64,7 +66,8 @@ def build_model(
     """Build a network with the given activation and initial weights that depend on the seed alone.
 
     Args:
-        architecture: "mlp" (width=128, depth=2) or "cnn" (width=16, depth=2).
+        architecture: "mlp" (width=128, depth=2), "cnn" (width=16, depth=2), "resnet" (width=16, depth=1,
+            normalisation="batch") or "vit" (width=64, depth=2, heads=4, patch=4, normalisation="layer").
         activation: a name, a module (copied for each place) or a factory.
         seed: of the initial weights.
         input_shape: of one input, without the batch axis.
@@ -88,7 +91,8 @@ def build_model(
     for name, value in options.items():
         if name not in known:
             raise ValueError(f"architecture {architecture!r} has no option {name!r}; it takes {', '.join(known)}")
-        check_count(name, value)
+        if name != "normalisation":  # a name, which the architecture checks
+            check_count(name, value)
     check_count("classes", classes, minimum=2)
     check_count("seed", seed, minimum=0)
     for size in input_shape:

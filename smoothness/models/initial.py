@@ -9,6 +9,7 @@ from torch import nn
 
 from smoothness._checks import check_positive
 from smoothness.activations import Activation, activation_facts
+from smoothness.models.residual import closing_layers
 
 Gain = float | str
 
@@ -43,13 +44,17 @@ def features_pooled(activation: nn.Module) -> int:
 def initialise(model: nn.Module, seed: int, gain: float) -> None:
     """Fill weights with gain · N(0, 1/fan_in), the last layer with gain 1; biases with zero.
 
-    The draws depend on seed and shapes alone, so twins agree to the bit up to the gain.
+    Layers that close a residual branch start smaller (`smoothness.models.residual.Residual`). The draws depend on
+    seed and shapes alone, so twins agree to the bit up to the gain.
     """
     layers = [m for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
+    closing = closing_layers(model)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for layer in layers:
             unit = torch.randn(layer.weight.shape, generator=generator) / math.sqrt(layer.weight[0].numel())
+            if any(layer is other for other in closing):
+                unit /= math.sqrt(len(closing))
             layer.weight.copy_(unit if layer is layers[-1] else unit * gain)
             if layer.bias is not None:
                 layer.bias.zero_()

@@ -100,19 +100,23 @@ def load_weights(model: nn.Module, path: Path) -> None:
 def load_data(name: str, examples: int) -> tuple[Tensor, Tensor | None, tuple[float, float] | None]:
     """Inputs, labels (None where the file has none) and the valid range, where it is known.
 
-    A data set's name gives examples of its test split, classes in turn; a file its arrays `inputs` and `labels`.
+    A data set's name, or a folder of images, gives examples of the test split, classes in turn; a file its arrays
+    `inputs` and `labels`.
 
     >>> inputs, labels, bounds = load_data("digits", 20)
     >>> inputs.shape, labels.unique().numel(), bounds
     (torch.Size([20, 1, 8, 8]), 10, (0.0, 1.0))
     """
-    if name in DATASETS:
-        data = load_dataset(name)
+    names = sorted(set(DATASETS) - {"folder"})  # a folder is given by its path
+    if name in names or Path(name).is_dir():
+        data = load_dataset(name) if name in names else load_dataset("folder", path=name)
         sample = data.test.balanced(min(examples, len(data.test)))
         return sample.inputs, sample.labels, data.bounds
     path = Path(name)
     if path.suffix not in (".npz", ".safetensors"):
-        raise LoadError(f"data must be {', '.join(sorted(DATASETS))}, or a .npz or .safetensors file, got {name!r}")
+        raise LoadError(
+            f"data must be {', '.join(names)}, a folder of images, or a .npz or .safetensors file, got {name!r}"
+        )
     arrays = _safetensors(path) if path.suffix == ".safetensors" else _npz(path)
     if "inputs" not in arrays:
         raise LoadError(f"{path.name} has no array 'inputs'; it has {', '.join(sorted(arrays)) or 'none'}")

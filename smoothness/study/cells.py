@@ -45,7 +45,7 @@ __all__ = [
     "versions",
 ]
 
-FACTORS = ("activation", "architecture", "width", "depth", "gain", "data", "subset", "epochs", "seed")
+FACTORS = ("activation", "architecture", "width", "depth", "normalisation", "gain", "data", "subset", "epochs", "seed")
 COLUMNS = (
     "study", "cell", "setting", *FACTORS, "example", "quantity",
     "attack", "epsilon", "layer", "value", "bound", "unit", "valid",
@@ -85,12 +85,18 @@ def _training_settings(config: StudyConfig, cell: Cell, data: Dataset) -> dict[s
     adversary = {} if config.training.method == "standard" else {"norm": config.threat.norm}
     return {
         "activation": [activation, source_of(config, cell.activation)],
-        "model": [cell.architecture, cell.width, cell.depth, cell.gain, cell.seed],
+        "model": [cell.architecture, cell.width, cell.depth, cell.gain, cell.seed, *_further(config, cell)],
         "training": {**config.training.model_dump(mode="json"), **adversary, "epochs": cell.epochs},
         "data_version": data.version,
         "threads": config.threads,
         "versions": versions(),
     }
+
+
+def _further(config: StudyConfig, cell: Cell) -> list[Any]:
+    """What else makes the network, for architectures that have more than width and depth."""
+    sizes = config.models.further(cell.architecture)
+    return [sizes, cell.normalisation] if sizes or cell.normalisation != "none" else []
 
 
 def source_of(config: StudyConfig, settings: Any) -> str | None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_serializer, model_validator
 
 from smoothness._checks import check_choice
 from smoothness._norms import Norm
@@ -33,7 +33,7 @@ from smoothness.study.fields import (
 )
 from smoothness.study.imports import ImportPath, check_allowed, load_name
 from smoothness.study.instruments import AnalyzerSettings, analyzer_problems
-from smoothness.study.levels import DataLevel
+from smoothness.study.levels import DataLevel, without_directories
 from smoothness.study.problems import readable_problems
 from smoothness.study.reading import SCALES, given_twice, read_study
 from smoothness.threat import ThreatModel
@@ -61,6 +61,10 @@ class DataSettings(Settings):
             check_choice("data set", self.name, list_datasets())
         return self
 
+    @field_serializer("options")
+    def _written(self, options: dict[str, Any]) -> dict[str, Any]:
+        return without_directories(options)
+
     def level(self) -> DataLevel:
         """The one level of a study whose data do not vary."""
         return DataLevel.model_validate({"name": self.name, "import": self.import_, "options": self.options})
@@ -72,18 +76,33 @@ class ModelSettings(Settings):
     gain: Gain = 2**0.5
     mlp: dict[str, Size] = Field(default={})
     cnn: dict[str, Size] = Field(default={})
+    resnet: dict[str, Size] = Field(default={})
+    vit: dict[str, Size] = Field(default={})
+    normalisation: str | None = None
 
     @model_validator(mode="after")
     def _known(self) -> ModelSettings:
         for architecture in ARCHITECTURES:
             for option in getattr(self, architecture):
-                check_choice(f"option of {architecture}", option, architecture_options(architecture))
+                sizes = [name for name in architecture_options(architecture) if name != "normalisation"]
+                check_choice(f"option of {architecture}", option, sizes)
         return self
 
     def size(self, architecture: str, option: str) -> int:
         """Width or depth of an architecture: as given here, or its own default."""
         default = inspect.signature(ARCHITECTURES[architecture]).parameters[option].default
         return int(getattr(self, architecture).get(option, default))
+
+    def further(self, architecture: str) -> dict[str, int]:
+        """Sizes that are no factors, such as a transformer's heads, where they are given."""
+        return {k: v for k, v in getattr(self, architecture).items() if k not in ("width", "depth")}
+
+    def normalised(self, architecture: str) -> str:
+        """Normalisation of an architecture: as given here, or its own default; "none" for one without."""
+        parameters = inspect.signature(ARCHITECTURES[architecture]).parameters
+        if "normalisation" not in parameters:
+            return "none"
+        return self.normalisation or str(parameters["normalisation"].default)
 
 
 class TrainingSettings(Settings):

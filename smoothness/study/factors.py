@@ -14,7 +14,7 @@ from smoothness.models import ARCHITECTURES
 from smoothness.study.fields import Count, Gain, Seed, Settings, Size, Text, listed, written
 from smoothness.study.levels import ActivationEntry, ActivationLevel, DataLevel, DialRange, MollifyRange
 
-_ORDER = ("seed", "data", "subset", "epochs", "architecture", "width", "depth", "gain", "activation")
+_ORDER = ("seed", "data", "subset", "epochs", "architecture", "width", "depth", "normalisation", "gain", "activation")
 
 
 def _expanded(entries: tuple[Any, ...]) -> tuple[ActivationLevel, ...]:
@@ -30,6 +30,7 @@ class Factors(Settings):
     architecture: Annotated[tuple[str, ...], Field(min_length=1)]
     width: Annotated[tuple[Size, ...], Field(min_length=1)] | None = None
     depth: Annotated[tuple[Size, ...], Field(min_length=1)] | None = None
+    normalisation: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     gain: Annotated[tuple[Gain, ...], Field(min_length=1)] | None = None
     data: Annotated[tuple[DataLevel, ...], Field(min_length=1)] | None = None
     subset: Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
@@ -78,6 +79,7 @@ class Selection(Settings):
     architecture: _Choice = None
     width: _Choice = None
     depth: _Choice = None
+    normalisation: _Choice = None
     gain: _Choice = None
     data: _Choice = None
     subset: _Choice = None

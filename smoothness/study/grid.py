@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from smoothness.data import Dataset
-from smoothness.models import build_model
+from smoothness.models import architecture_options, build_model
 from smoothness.study.config import StudyConfig
 from smoothness.study.factors import label_of
 from smoothness.study.levels import ActivationLevel, DataLevel
@@ -31,6 +31,7 @@ class Cell:
     architecture: str
     width: int
     depth: int
+    normalisation: str
     gain: float | str
     data: DataLevel
     subset: int | None
@@ -71,6 +72,7 @@ def _cell(config: StudyConfig, levels: dict[str, Any]) -> Cell:
     fixed = {
         "width": config.models.size(architecture, "width"),
         "depth": config.models.size(architecture, "depth"),
+        "normalisation": config.models.normalised(architecture),
         "gain": config.models.gain,
         "data": config.data.level() if "data" not in levels else None,
         "subset": config.data.subset,
@@ -87,7 +89,8 @@ def cell_data(config: StudyConfig, cell: Cell) -> Dataset:
     Raises:
         ValueError: a subset larger than the training split, or data that cannot be loaded.
     """
-    return _loaded(json.dumps(cell.data.model_dump(mode="json")), cell.subset, config.allow_import)
+    level = {**cell.data.model_dump(mode="json"), "options": cell.data.options}  # a dump lacks a path's directories
+    return _loaded(json.dumps(level), cell.subset, config.allow_import)
 
 
 @functools.lru_cache(maxsize=4)
@@ -101,7 +104,19 @@ def _loaded(level: str, subset: int | None, allowed: tuple[str, ...]) -> Dataset
 
 
 def build_cell(config: StudyConfig, cell: Cell, data: Dataset) -> nn.Sequential:
-    """The cell's network, untrained."""
+    """The cell's network, untrained.
+
+    Raises:
+        ValueError: sizes or a normalisation that the architecture does not have.
+    """
+    further: dict[str, Any] = config.models.further(cell.architecture)
+    if "normalisation" in architecture_options(cell.architecture):
+        further["normalisation"] = cell.normalisation
+    elif cell.normalisation != "none":
+        raise ValueError(
+            f"{cell.architecture} has no normalisation, and {cell.normalisation!r} is asked for; exclude the "
+            "combination, or give it 'none'"
+        )
     return build_model(
         cell.architecture,
         lambda: cell.activation.build(config.allow_import),
@@ -111,4 +126,5 @@ def build_cell(config: StudyConfig, cell: Cell, data: Dataset) -> nn.Sequential:
         gain=cell.gain,
         width=cell.width,
         depth=cell.depth,
+        **further,
     )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_serializer, model_validator
 from torch import nn
 
 from smoothness._checks import check_choice
@@ -272,8 +273,12 @@ class DataLevel(_Level):
 
     @property
     def spec(self) -> str:
-        """Such as "gaussians(dimensions=5)"."""
-        return call_label(self.name or str(self.import_), self.options)
+        """Such as "gaussians(dimensions=5)"; a path is no part of it."""
+        return call_label(self.name or str(self.import_), {k: v for k, v in self.options.items() if k != "path"})
+
+    @field_serializer("options")
+    def _written(self, options: dict[str, Any]) -> dict[str, Any]:
+        return without_directories(options)
 
     def build(self, allowed: tuple[str, ...] = ()) -> Dataset:
         """Load the data set."""
@@ -283,6 +288,15 @@ class DataLevel(_Level):
         if not isinstance(data, Dataset):
             raise ValueError(f"{self.import_} gave a {type(data).__name__}; it must give a smoothness Dataset")
         return data
+
+
+def without_directories(options: dict[str, Any]) -> dict[str, Any]:
+    """Options with the last part of a path alone: where data lie is no setting of a study, what they hold is.
+
+    >>> without_directories({"path": "/home/somebody/cifar-10-batches-py", "seed": 1})
+    {'path': 'cifar-10-batches-py', 'seed': 1}
+    """
+    return {k: Path(v).name if k == "path" and isinstance(v, str) else v for k, v in options.items()}
 
 
 def call_imported(path: str, parameters: dict[str, Any], allowed: tuple[str, ...], *first: Any) -> Any:

@@ -12,8 +12,9 @@ SCALES = ("quick", "full")
 # The one setting elsewhere, for factors that do not vary.
 _FIXED = {
     "gain": ("models.gain",),
-    "width": ("models.mlp.width", "models.cnn.width"),
-    "depth": ("models.mlp.depth", "models.cnn.depth"),
+    "width": ("models.mlp.width", "models.cnn.width", "models.resnet.width", "models.vit.width"),
+    "depth": ("models.mlp.depth", "models.cnn.depth", "models.resnet.depth", "models.vit.depth"),
+    "normalisation": ("models.normalisation",),
     "data": ("data.name", "data.import", "data.options"),
     "subset": ("data.subset",),
     "epochs": ("training.epochs",),
