@@ -2,6 +2,7 @@
 
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -48,6 +49,19 @@ def test_same_numbers_as_direct_calls():
     for attack in (sm.Noise(THREAT, kind="corner", seed=3), sm.FGSM(THREAT), sm.PGD(THREAT, seed=3),
                    sm.PGD(THREAT, loss="margin", seed=3), sm.Cascade(THREAT, seed=3)):  # fmt: skip
         found[attack.label] = sm.AttackSuccess(attack)(NET, X, Y)
+    settings = {"of": "margin", "effort": "fast", "seed": 3}
+    few, labels, epsilon = X[:4], Y[:4], THREAT.epsilon
+    constant = sm.LocalLipschitz(THREAT.norm, epsilon, **settings)(NET, few, labels)
+    moved = sm.LocalOscillation(THREAT.norm, (epsilon,), **settings)(NET, few, labels)
+    for what, both in (("local_lipschitz", constant), ("local_oscillation", moved)):
+        for side in ("lower", "upper"):
+            one = getattr(both, side)
+            found[f"{what}_{side}"] = replace(one, values=one.values.view(-1, 1), coords={"epsilon": (epsilon,)})
+            divided = panel.measurements[f"{what}_{side}_per_margin"]
+            fine = divided.valid
+            torch.testing.assert_close(divided.values[fine, 0], (one.values.view(-1) / margin.values[:4])[fine])
+            found[divided.quantity] = divided
+    found["certified_radius"] = sm.CertifiedRadius(THREAT.norm, effort="fast", evaluations=8)(NET, few, labels)
     ratio = panel.measurements["jacobian_norm_per_margin"]
     right = margin.values > 0
     torch.testing.assert_close(ratio.values[right], (found["jacobian_norm"].values / margin.values)[right])
@@ -55,7 +69,7 @@ def test_same_numbers_as_direct_calls():
     assert ratio.unit == "1 / input l2"
     assert set(panel.measurements) - {ratio.quantity, "pgd-margin-tanh"} == set(found)
     for name, measurement in found.items():
-        assert torch.equal(panel.measurements[name].values, measurement.values), name
+        torch.testing.assert_close(panel.measurements[name].values, measurement.values, rtol=0, atol=0, equal_nan=True)
     assert all(check.passed for check in panel.checks)
 
 

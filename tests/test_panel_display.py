@@ -108,4 +108,4 @@ def test_json_says_what_the_tables_say(panel):
     assert record["activations"][0]["curvature"] == "inf"
     assert record["masking"]["masked"] is False
     assert record["settings"]["pgd-ce"]["steps"] == 40
-    assert [check["passed"] for check in record["checks"]] == [True] * 5
+    assert [check["passed"] for check in record["checks"]] == [True] * 8

@@ -15,10 +15,12 @@ from smoothness._model_calls import check_model
 from smoothness._state import model_device
 from smoothness._version import __version__
 from smoothness.analyzers import AttackSuccess, CleanPredictions, GradientKinks, JacobianNorm
+from smoothness.analyzers.per_margin import per_margin
 from smoothness.analyzers.piecewise import affine_chain
 from smoothness.attacks import FGSM, PGD, Attack, Cascade, Noise
 from smoothness.consistency import Check
 from smoothness.measurement import Measurement
+from smoothness.panel.certified import certified, check_certified, infinite
 from smoothness.panel.checks import check_panel
 from smoothness.panel.examples import Examples, check_runs, gather, random_state_of_its_own, threat_for
 from smoothness.panel.reading import read_masking, verdict, zero_share
@@ -45,9 +47,10 @@ def analyze(
 
     Accuracy and margins; the input gradient, and whether it can be believed; kinks and jumps where the model
     is a sequential MLP; success of random noise, FGSM, PGD (two losses), the `Cascade` (standard effort) and, where
-    activations jump or gradients are zero or false, PGD through a surrogate backward; the activations with their
-    facts; whether gradients are masked; the hard invariants. What cannot be measured is said, with the reason, under
-    `left_out`. Without labels: the input gradient, kinks and activations alone.
+    activations jump or gradients are zero or false, PGD through a surrogate backward; what can be proved around the
+    first few examples (Lipschitz constant and oscillation from both sides, certified radius); the activations with
+    their facts; whether gradients are masked; the hard invariants. What cannot be measured is said, with the reason,
+    under `left_out`. Without labels: the input gradient, kinks and activations alone.
 
     The model is measured in evaluation mode and left as it was found, and so are the global random
     generators; the same arguments give the same numbers.
@@ -70,7 +73,7 @@ def analyze(
     >>> x = torch.rand(20, 4, generator=torch.Generator().manual_seed(0))
     >>> panel = analyze(net, x, net(x).argmax(dim=1))
     >>> [check.passed for check in panel.checks]
-    [True, True, True, True, True]
+    [True, True, True, True, True, True, True, True]
     >>> panel.verdict
     'Clean accuracy is 100.0 %; robust accuracy at linf ε = 8/255 is at most ...
     """
@@ -112,10 +115,12 @@ class _Run:
         self.activations = activations_of(self.model, inputs[:1])
         if labels is None or self.threat is None:
             why = "they need labels, and none were given"
-            self.left_out += [(what, why) for what in ("accuracy and margins", "attacks", "figures per margin")]
+            lacking = ("accuracy and margins", "attacks", "figures per margin", "certified bounds")
+            self.left_out += [(what, why) for what in lacking]
             return
         self.add(per_margin(self.found["jacobian_norm"], self.found["margin"]))
         self.attacks(self.threat, labels)
+        self.certified(self.threat, labels)
 
     def add(self, *measurements: Measurement) -> None:
         self.found |= {m.quantity: m for m in measurements}
@@ -152,6 +157,14 @@ class _Run:
         except (TypeError, ValueError, RuntimeError) as error:
             self.left_out.append((name, str(error)))
 
+    def certified(self, threat: ThreatModel, labels: Tensor) -> None:
+        try:
+            self.add(*certified(self.model, self.given.inputs, labels, threat, self.found["margin"], self.seed))
+        except (TypeError, ValueError, RuntimeError) as error:
+            self.left_out.append(("certified bounds", str(error)))
+        if why := infinite(self.found):
+            self.left_out.append(("finite constant", why))
+
     def attack(self, attack: Attack, labels: Tensor) -> None:
         analyzer = AttackSuccess(attack)
         self.found[analyzer.label] = analyzer(self.model, self.given.inputs, labels)
@@ -165,6 +178,8 @@ class _Run:
     def panel(self) -> Panel:
         masking = None if self.threat is None else read_masking(self.found, self.threat)
         checks: tuple[Check, ...] = tuple(check_panel(self.found, self.given.inputs, self.threat))
+        if self.threat is not None:
+            checks += tuple(check_certified(self.found, self.given.inputs.cpu(), self.threat))
         return Panel(
             measurements=self.found,
             activations=tuple(self.activations),
@@ -186,31 +201,3 @@ class _Run:
             "seed": str(self.seed),
             "versions": f"smoothness {__version__}, torch {torch.__version__}",
         }
-
-
-def per_margin(norm: Measurement, margin: Measurement) -> Measurement:
-    """A Jacobian divided by the example's margin: it does not follow the scale of the logits.
-
-    Valid for correctly classified examples alone: the others have no margin to lose.
-
-    >>> norm = Measurement("jacobian_norm", torch.tensor([4.0, 4.0]), "logit / input l2", "exact")
-    >>> per_margin(norm, Measurement("margin", torch.tensor([2.0, -1.0]), "logit", "exact")).values
-    tensor([2., nan])
-    """
-    right = margin.valid & (margin.values > 0)
-    valid = norm.valid & right
-    reasons = norm.details.get("reason", ("",) * len(valid))
-    return Measurement(
-        "jacobian_norm_per_margin",
-        (norm.values.double() / margin.values.double()).masked_fill(~valid, torch.nan).to(norm.values.dtype),
-        unit=norm.unit.replace("logit", "1", 1),
-        bound=norm.bound,
-        settings=norm.settings,
-        valid=valid,
-        details={
-            "reason": tuple(
-                "" if fine else reason or "not classified correctly"
-                for fine, reason in zip(valid.tolist(), reasons, strict=True)
-            )
-        },
-    )

@@ -16,6 +16,7 @@ from smoothness.panel.reading import (
     attacks_of,
     correct_of,
     describe_threat,
+    fooled_by,
     percent,
     robust_accuracy,
     success_on_correct,
@@ -56,6 +57,7 @@ def sections(panel: Panel) -> list[Section]:
         Section(f"Attacks, {describe_threat(panel.threat)}" if panel.threat else "", tuple(_attacks(panel))),
         Section("Input gradient", tuple(_gradient(panel))),
         Section("Kinks and jumps of the gradient", tuple(_kinks(panel))),
+        Section(_certified_title(panel), tuple(_certified(panel))),
     ]
     return [part for part in parts if part.rows]
 
@@ -140,6 +142,32 @@ def _kinks(panel: Panel) -> Iterator[Row]:
         rows = correct_of(panel.measurements)[:count] & (margins > 0)
         unit, middle = found.unit.replace("logit", "1", 1), _median(sizes[rows] / margins[rows])
         yield _number("… ÷ margin, correct examples, median", middle, unit, found.bound)
+
+
+def _certified_title(panel: Panel) -> str:
+    radii = panel.measurements.get("certified_radius")
+    at = "" if panel.threat is None else f", {describe_threat(panel.threat)}"
+    return "" if radii is None else f"Proved around the first {len(radii.values)} examples{at}"
+
+
+def _certified(panel: Panel) -> Iterator[Row]:
+    """Both sides of each, of correct examples per margin; the radius; accuracy proved beside accuracy attacked."""
+    radii = panel.measurements.get("certified_radius")
+    if radii is None or panel.threat is None:
+        return
+    for name, label in (("local_lipschitz", "Lipschitz constant"), ("local_oscillation", "oscillation")):
+        for side in ("upper", "lower"):
+            found = panel.measurements[f"{name}_{side}_per_margin"]
+            yield _number(f"{label} ÷ margin, median", _median(found.values.flatten()[found.valid]), found.unit,
+                          found.bound, _invalid(found))  # fmt: skip
+    count = len(radii.values)
+    right = correct_of(panel.measurements)[:count]
+    yield _number("certified radius, median", _median(radii.values[radii.valid]), radii.unit, radii.bound)
+    held = right & radii.valid & (radii.values >= float(panel.threat.epsilon or 0.0))
+    yield _share("certified accuracy", float(held.double().mean()), f"of {count} examples", "lower")
+    fooled, _ = fooled_by(attacks_of(panel.measurements))
+    attacked = float((right & ~fooled[:count]).double().mean())
+    yield _share("robust accuracy, all attacks", attacked, f"of the same {count}", "upper")
 
 
 def _share(name: str, share: float, unit: str, kind: str, note: str = "") -> Row:
