@@ -13,13 +13,18 @@ from smoothness.data.folders import load_folder
 from smoothness.data.gaussians import Gaussians, load_gaussians
 from smoothness.data.images import load_digits, load_fashion
 from smoothness.data.spheres import Spheres, load_spheres
+from smoothness.data.texts import TextDataset, load_banking77, load_clinc150, load_spam, load_texts
 
 DATASETS: dict[str, Callable[..., Dataset]] = {
+    "banking77": load_banking77,
+    "clinc150": load_clinc150,
     "digits": load_digits,
     "fashion": load_fashion,
     "folder": load_folder,
     "gaussians": load_gaussians,
+    "spam": load_spam,
     "spheres": load_spheres,
+    "texts": load_texts,
 }
 
 
@@ -54,6 +59,7 @@ __all__ = [
     "Gaussians",
     "Spheres",
     "Split",
+    "TextDataset",
     "list_datasets",
     "load_dataset",
     "noise_dimensions",

@@ -12,14 +12,17 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Inputs (n, *input_shape), floating point, and labels (n,), int64."""
+    """Inputs (n, *input_shape), floating point, labels (n,), int64, and the sentences behind inputs that are text."""
 
     inputs: Tensor
     labels: Tensor
+    texts: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if len(self.inputs) != len(self.labels):
             raise ValueError(f"{len(self.inputs)} inputs but {len(self.labels)} labels")
+        if self.texts is not None and len(self.texts) != len(self.labels):
+            raise ValueError(f"{len(self.texts)} texts but {len(self.labels)} labels")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -33,7 +36,8 @@ class Split:
             rows = self.labels == label
             turn[rows] = torch.arange(int(rows.sum()))
         order = turn.argsort(stable=True)[:count].sort().values
-        return Split(self.inputs[order], self.labels[order])
+        texts = None if self.texts is None else tuple(self.texts[row] for row in order.tolist())
+        return Split(self.inputs[order], self.labels[order], texts)
 
 
 @dataclass(frozen=True, eq=False)

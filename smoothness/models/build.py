@@ -17,9 +17,17 @@ from smoothness.models.cnn import cnn
 from smoothness.models.initial import Gain, initialise, resolve_gain
 from smoothness.models.mlp import mlp
 from smoothness.models.resnet import resnet
+from smoothness.models.texts import text_cnn, transformer
 from smoothness.models.vit import vit
 
-ARCHITECTURES: dict[str, Callable[..., nn.Sequential]] = {"cnn": cnn, "mlp": mlp, "resnet": resnet, "vit": vit}
+ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
+    "cnn": cnn,
+    "mlp": mlp,
+    "resnet": resnet,
+    "text_cnn": text_cnn,
+    "transformer": transformer,
+    "vit": vit,
+}
 
 ActivationLike = str | nn.Module | Callable[[], nn.Module]
 
@@ -62,12 +70,13 @@ def build_model(
     classes: int,
     gain: Gain = 2**0.5,
     **options: Any,
-) -> nn.Sequential:
+) -> nn.Module:
     """Build a network with the given activation and initial weights that depend on the seed alone.
 
     Args:
         architecture: "mlp" (width=128, depth=2), "cnn" (width=16, depth=2), "resnet" (width=16, depth=1,
-            normalisation="batch") or "vit" (width=64, depth=2, heads=4, patch=4, normalisation="layer").
+            normalisation="batch") or "vit" (width=64, depth=2, heads=4, patch=4, normalisation="layer"); of
+            embedded sentences "text_cnn" (width=128, depth=1) or "transformer" (width=64, depth=1, heads=2).
         activation: a name, a module (copied for each place) or a factory.
         seed: of the initial weights.
         input_shape: of one input, without the batch axis.
@@ -116,7 +125,7 @@ def build_twins(
     seed: int = 0,
     gain: Gain | Mapping[str, Gain] = 2**0.5,
     **settings: Any,
-) -> dict[str, nn.Sequential]:
+) -> dict[str, nn.Module]:
     """The same network once per activation: initial weights equal to the bit, up to a declared gain.
 
     Args:

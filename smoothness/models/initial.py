@@ -47,7 +47,7 @@ def initialise(model: nn.Module, seed: int, gain: float) -> None:
     Layers that close a residual branch start smaller (`smoothness.models.residual.Residual`). The draws depend on
     seed and shapes alone, so twins agree to the bit up to the gain.
     """
-    layers = [m for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
+    layers = [m for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv1d, nn.Conv2d))]
     closing = closing_layers(model)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -65,7 +65,7 @@ def weights_fingerprint(model: nn.Module, gain: float = 1.0) -> tuple[float, ...
 
     Before training, twins agree to rounding (about 1e-7 relative); other weights do not.
     """
-    layers = [m for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
+    layers = [m for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv1d, nn.Conv2d))]
     generator = torch.Generator().manual_seed(0)
     prints: list[float] = []
     for layer in layers:

@@ -165,8 +165,17 @@ def _compared(found: list[Difference]) -> str:
 
 
 def format_255(epsilon: float) -> str:
-    """ε as a fraction of an image's range: "8/255"."""
-    return f"{epsilon * 255:.3g}/255"
+    """ε as a fraction of an image's range, or as it is where it is none of an 8-bit image's.
+
+    >>> format_255(8 / 255), format_255(0.25), format_255(0.0625)
+    ('8/255', '0.25', '0.0625')
+    """
+    return f"{epsilon * 255:.3g}/255" if of_images(epsilon) else f"{epsilon:.4g}"
+
+
+def of_images(epsilon: float) -> bool:
+    """Whether a radius below a quarter is a multiple of a quarter of 1/255, the step of an 8-bit image."""
+    return epsilon < 0.25 and abs(epsilon * 1020 - round(epsilon * 1020)) < 1e-4
 
 
 def plural(count: int, noun: str) -> str:

@@ -104,7 +104,9 @@ def _why(verdict: Masking) -> str:
 
 
 def summary_table(seeds: pd.DataFrame, headline: float | None, precision: float | None) -> Table:
-    """The summary: accuracy, robustness, normalised smoothness."""
+    """The summary: accuracy, robustness (once where both radii are one), normalised smoothness."""
+    both = precision != headline or headline is None
+    shown = (*["robust_accuracy_precision"] * both, "robust_accuracy")
     rows = []
     for (architecture, activation), values in spreads(seeds).items():
         rows.append(
@@ -114,7 +116,7 @@ def summary_table(seeds: pd.DataFrame, headline: float | None, precision: float 
                     activation,
                     describe_order(smoothness_order(activation)),
                     values["clean_accuracy"].percent(),
-                    *(values[name].percent() for name in ("robust_accuracy_precision", "robust_accuracy")),
+                    *(values[name].percent() for name in shown),
                     _zero_aware(values["jacobian_normalised"], values["zero_gradient"]),
                     *(values[name].number() for name in ("kink_density", "slope_jump", "value_jump")),
                 ]
@@ -122,7 +124,7 @@ def summary_table(seeds: pd.DataFrame, headline: float | None, precision: float 
         )
     columns = [
         "architecture", "activation", "smoothness", "clean accuracy, %",
-        f"robust at {format_255(precision)}, %" if precision is not None else "robust at precision, %",
+        *([f"robust at {format_255(precision)}, %" if precision is not None else "robust at precision, %"] * both),
         f"robust at {format_255(headline)}, %" if headline is not None else "robust, %",
         "Jacobian norm ÷ margin", "breaks, density", "slope jumps ÷ margin", "value jumps ÷ margin",
     ]  # fmt: skip

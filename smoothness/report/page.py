@@ -23,6 +23,8 @@ from smoothness.report.gallery import RULE, Wall, walls
 from smoothness.report.methods import methods, norm_name
 from smoothness.report.plates import Plate, plates
 from smoothness.report.provenance import flatten, provenance, scrub
+from smoothness.report.sentences import RULE as SENTENCE_RULE
+from smoothness.report.sentences import SentenceWall, sentence_pages
 from smoothness.report.success import HEADLINE, PRECISION, masking, nearest_epsilon, tested_epsilons
 from smoothness.report.tables import check_columns, per_seed, split_valid, summary_frame
 from smoothness.study import Run, StudyConfig
@@ -45,6 +47,8 @@ class Page:
     plates: list[Plate]
     gallery: list[Wall]
     gallery_rule: str
+    sentences: list[SentenceWall]
+    sentence_rule: str
     masking: Table
     comparison: Table | None
     summary: Table
@@ -88,6 +92,7 @@ def build_page(run: Run, checks: Sequence[Check]) -> Page:
         results.insert(4, "headline_epsilon", headline)
     pairs = zip(results["activation"], results["architecture"], strict=True)
     results["masked"] = [masked[str(activation), str(architecture)].masked for activation, architecture in pairs]
+    examples = {str(facts["cell"]): run.examples(str(facts["cell"])) for facts in run.cells}
     summary = summary_table(seeds, headline, precision)
     return Page(
         name=str(run.config.name),
@@ -99,8 +104,10 @@ def build_page(run: Run, checks: Sequence[Check]) -> Page:
         errors=[(scrub(label), scrub(message)) for label, message in run.failed.items()],
         left_out=[(scrub(label), scrub(reason)) for label, reason in excluded_cells(run.config)],
         plates=plates(frame, seeds, headline, norm_name(run.config.threat.norm)),
-        gallery=_gallery(run),
+        gallery=walls(run.cells, examples),
         gallery_rule=RULE,
+        sentences=sentence_pages(run.cells, examples),
+        sentence_rule=SENTENCE_RULE,
         masking=masking_table(seeds, masked, headline),
         comparison=comparison_table(found),
         summary=summary,
@@ -120,13 +127,6 @@ def build_page(run: Run, checks: Sequence[Check]) -> Page:
             Download("results.tex", "the summary table, with booktabs", "text/x-tex", render_latex(summary).encode()),
         ],
     )
-
-
-def _gallery(run: Run) -> list[Wall]:
-    examples = {str(facts["cell"]): run.examples(str(facts["cell"])) for facts in run.cells}
-    if not any(examples.values()):
-        return []
-    return walls(run.cells, examples)
 
 
 def as_shown(frame: pd.DataFrame, config: StudyConfig) -> pd.DataFrame:

@@ -76,9 +76,9 @@ def plates(frame: pd.DataFrame, seeds: pd.DataFrame, headline: float | None, nor
             "Robust accuracy against ε",
             "Share of attacked test examples that are classified correctly and that no attack fooled at this ε or a "
             "smaller one: an upper bound on the true robust accuracy. Lines are means, bands ± one standard deviation "
-            f"over seeds; the ticks of ε ({norm}, multiples of 1/255) are equally spaced. At ε = 0: clean accuracy on "
-            "the same examples. Look for lines whose bands do not meet; rougher activations have more broken lines."
-            + _where_stronger(frame),
+            f"over seeds; the ticks of ε ({norm}; for images in multiples of 1/255) are equally spaced. At "
+            "ε = 0: clean accuracy on the same examples. Look for lines whose bands do not meet; rougher activations "
+            "have more broken lines." + _where_stronger(frame),
             f"Line chart of robust accuracy falling with ε. At {at}: {_listing(seeds, 'robust_accuracy')}.",
             draw_robust_accuracy,
             robust_curves(frame).assign(norm=norm),

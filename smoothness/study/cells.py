@@ -19,7 +19,7 @@ from smoothness.measurement import Measurement
 from smoothness.models import build_record, weights_fingerprint
 from smoothness.study.config import StudyConfig, settings_key
 from smoothness.study.factors import label_of
-from smoothness.study.gallery import attacked_examples, gallery_radius
+from smoothness.study.gallery import attacked_examples, changed_sentences, gallery_radius
 from smoothness.study.grid import Cell, Excluded, build_cell, cell_data, excluded, grid
 from smoothness.study.imports import source_hash
 from smoothness.study.instruments import analyze
@@ -170,6 +170,7 @@ def measure_cell(config: StudyConfig, cell: Cell, model: nn.Module, training: di
         attacked = _attacked(config, cell, model, data.bounds, x, y)
         radius = gallery_radius(config.threat.epsilons)
         examples = attacked_examples(model, data, x, y, attacked[radius], radius)
+        examples = examples or changed_sentences(model, x, y, measurements)
         examples |= {name: t for found in measurements for name, t in found.details.get("slice", {}).items()}
     measurements += [found for at_radius in attacked.values() for found in at_radius]
     facts = {

@@ -78,6 +78,8 @@ class ModelSettings(Settings):
     cnn: dict[str, Size] = Field(default={})
     resnet: dict[str, Size] = Field(default={})
     vit: dict[str, Size] = Field(default={})
+    text_cnn: dict[str, Size] = Field(default={})
+    transformer: dict[str, Size] = Field(default={})
     normalisation: str | None = None
 
     @model_validator(mode="after")

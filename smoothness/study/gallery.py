@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import torch
@@ -58,4 +59,33 @@ def attacked_examples(
         "fooled": fooled.any(dim=0),
         "attack": attack,
         "epsilon": torch.tensor(epsilon, dtype=torch.float64),
+    }
+
+
+def changed_sentences(model: nn.Module, x: Tensor, y: Tensor, measured: Sequence[Measurement]) -> dict[str, Tensor]:
+    """The first six correctly classified sentences, as the first attack on words left them.
+
+    Args:
+        model: the network.
+        x: embedded sentences (n, length, d).
+        y: their labels.
+        measured: what the analyzers gave; those with details["edits"] are attacks on words, over the first examples.
+
+    Returns:
+        sentences (the bytes of a JSON list: for each, pairs of a token before and after), labels, predictions after
+        the attack; empty where no words were attacked.
+    """
+    found = next((one for one in measured if "edits" in one.details), None)
+    if found is None:
+        return {}
+    rows = [k for k, status in enumerate(found.details["status"]) if status in ("fooled", "survived")][:COUNT]
+    if not rows:
+        return {}
+    stored = json.dumps([found.details["edits"][k] for k in rows]).encode()
+    with probing(model), torch.no_grad():
+        after = model(found.details["inputs"][rows].to(x)).argmax(dim=1)
+    return {
+        "sentences": torch.frombuffer(bytearray(stored), dtype=torch.uint8),
+        "labels": y[rows],
+        "adversarial_predictions": after.cpu(),
     }

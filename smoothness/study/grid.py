@@ -103,7 +103,7 @@ def _loaded(level: str, subset: int | None, allowed: tuple[str, ...]) -> Dataset
     return replace(data, train=data.train.balanced(subset))
 
 
-def build_cell(config: StudyConfig, cell: Cell, data: Dataset) -> nn.Sequential:
+def build_cell(config: StudyConfig, cell: Cell, data: Dataset) -> nn.Module:
     """The cell's network, untrained.
 
     Raises:

@@ -21,6 +21,7 @@ from smoothness.study.imports import ImportPath
 from smoothness.study.levels import call_imported
 from smoothness.study.lipschitz_settings import LipschitzSettings
 from smoothness.study.roughness_settings import RoughnessSettings
+from smoothness.study.word_attacks import GoodWordSettings, WordSettings
 from smoothness.threat import ThreatModel
 
 __all__ = [
@@ -122,7 +123,14 @@ class ImportedAnalyzer(AnalyzerBase):
 
 
 AnySettings = (
-    JacobianSettings | KinkSettings | AuditSettings | LipschitzSettings | RoughnessSettings | ImportedAnalyzer
+    JacobianSettings
+    | KinkSettings
+    | AuditSettings
+    | LipschitzSettings
+    | RoughnessSettings
+    | WordSettings
+    | GoodWordSettings
+    | ImportedAnalyzer
 )
 AnalyzerSettings = Annotated[AnySettings, Field(discriminator="kind")]
 

@@ -6,14 +6,15 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from smoothness.models import ARCHITECTURES
 from smoothness.study.fields import ConfigError
 
 SCALES = ("quick", "full")
 # The one setting elsewhere, for factors that do not vary.
 _FIXED = {
     "gain": ("models.gain",),
-    "width": ("models.mlp.width", "models.cnn.width", "models.resnet.width", "models.vit.width"),
-    "depth": ("models.mlp.depth", "models.cnn.depth", "models.resnet.depth", "models.vit.depth"),
+    "width": tuple(f"models.{name}.width" for name in ARCHITECTURES),
+    "depth": tuple(f"models.{name}.depth" for name in ARCHITECTURES),
     "normalisation": ("models.normalisation",),
     "data": ("data.name", "data.import", "data.options"),
     "subset": ("data.subset",),

@@ -7,6 +7,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from smoothness.report.answer import of_images
 from smoothness.report.style import (
     NARROW,
     WIDE,
@@ -44,6 +45,7 @@ def draw_robust_accuracy(frame: pd.DataFrame, *, narrow: bool = False) -> Figure
     labels, architectures = order_activations(frame["activation"]), architectures_of(frame)
     style = strokes(labels)
     epsilons = sorted(frame["epsilon"].unique())
+    images = any(epsilon > 0 and of_images(epsilon) for epsilon in epsilons)
     places = {epsilon: place for place, epsilon in enumerate(epsilons)}
     columns = 1 if narrow else len(architectures)
     figure, axes = panels(
@@ -63,8 +65,12 @@ def draw_robust_accuracy(frame: pd.DataFrame, *, narrow: bool = False) -> Figure
             err_kws={"alpha": 0.15, "linewidth": 0},
         )  # fmt: skip
         ax.set_title(architecture)
-        ax.set_xticks(range(len(epsilons)), [format_epsilon(e) for e in epsilons])
-        ax.set(xlabel=f"perturbation ε, in 1/255 ({frame['norm'].iloc[0]})", ylabel="", ylim=(-0.02, 1.0))
+        ax.set_xticks(range(len(epsilons)), [format_epsilon(e) if images else f"{e:.4g}" for e in epsilons])
+        ax.set(
+            xlabel=f"perturbation ε{', in 1/255' if images else ''} ({frame['norm'].iloc[0]})",
+            ylabel="",
+            ylim=(-0.02, 1.0),
+        )
         ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
     axes[0].set_ylabel("robust accuracy (upper bound)")
     legend_below(figure, labels, narrow=narrow)
