@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         CleanPredictions,
         Clever,
         CurvatureUpperBound,
+        ExactDistance,
         GlobalLipschitz,
         GradientKinks,
         GradientVariation,
@@ -83,7 +84,7 @@ if TYPE_CHECKING:
     )
     from smoothness.data import Dataset, Split, list_datasets, load_dataset, noise_dimensions, upsample
     from smoothness.measurement import Bracket, Measurement
-    from smoothness.models import build_model, build_twins
+    from smoothness.models import build_classical, build_model, build_twins, list_classical
     from smoothness.panel import Panel, analyze
     from smoothness.report import write_report
     from smoothness.study import Comparison, Run, compare, list_studies, load_frame, load_run, run_study
@@ -115,6 +116,7 @@ _HOMES = {
     "DeepFool": "attacks",
     "Dial": "activations",
     "EvolutionGradient": "attacks",
+    "ExactDistance": "analyzers",
     "FGSM": "attacks",
     "GlobalLipschitz": "analyzers",
     "FMN": "attacks",
@@ -152,6 +154,7 @@ _HOMES = {
     "activation": "activations",
     "activation_facts": "activations",
     "analyze": "panel",
+    "build_classical": "models",
     "build_model": "models",
     "build_twins": "models",
     "compare": "study",
@@ -161,6 +164,7 @@ _HOMES = {
     "kinks_on_segments": "analyzers",
     "linear_regions": "analyzers",
     "list_activations": "activations",
+    "list_classical": "models",
     "list_datasets": "data",
     "list_dials": "activations",
     "list_studies": "study",
@@ -207,6 +211,7 @@ __all__ = [
     "DeepFool",
     "Dial",
     "EvolutionGradient",
+    "ExactDistance",
     "GlobalLipschitz",
     "GradientKinks",
     "GradientVariation",
@@ -242,6 +247,7 @@ __all__ = [
     "activation",
     "activation_facts",
     "analyze",
+    "build_classical",
     "build_model",
     "build_twins",
     "compare",
@@ -251,6 +257,7 @@ __all__ = [
     "kinks_on_segments",
     "linear_regions",
     "list_activations",
+    "list_classical",
     "list_datasets",
     "list_dials",
     "list_studies",

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from smoothness._state import model_device
+from smoothness.estimators import EstimatorModel, is_estimator
 
 Output: TypeAlias = "str | int | Callable[[Any], Any] | None"
 Inputs: TypeAlias = "str | Callable[[Tensor], Any] | None"
@@ -30,10 +31,12 @@ def wrap(
 
     The model is held, not copied (`upcast` alone makes a copy): its weights, training mode and hooks are
     the wrapper's. Inputs follow the model's device, and its dtype where that is wider. A predict function
-    without a graph works too; its gradients count as zero.
+    without a graph works too; its gradients count as zero. A fitted scikit-learn classifier becomes an
+    `EstimatorModel`: scores where it has them, else labels; it has no gradient, and attacks that need one say so.
 
     Args:
-        model: an nn.Module, or a function of a tensor (or of an array, with `arrays`).
+        model: an nn.Module, a function of a tensor (or of an array, with `arrays`), or a fitted scikit-learn
+            classifier, for which the other arguments stay as they are.
         output: an attribute or key such as "logits", an index into a tuple, or a function of what the
             model returns. By default a tensor is taken as it is, then a field "logits", then the first
             element of a tuple.
@@ -48,7 +51,8 @@ def wrap(
     Raises:
         TypeError: a model that is not callable, half precision without `upcast`, an output that is no
             floating-point tensor or cannot be chosen.
-        ValueError: an output field that does not exist (those that do are named), extras with several rows.
+        ValueError: an output field that does not exist (those that do are named), extras with several rows; an
+            estimator that is not fitted, or whose classes are numbers other than 0, 1, 2, ...
 
     >>> class Pair(nn.Module):
     ...     def forward(self, x):
@@ -56,6 +60,10 @@ def wrap(
     >>> wrap(Pair())(torch.ones(1, 2)), wrap(Pair(), output="hidden")(torch.ones(1, 2))
     (tensor([[2., 2.]]), tensor([[1., 1.]]))
     """
+    if is_estimator(model):
+        if output is not None or inputs is not None or extras or arrays or upcast:
+            raise TypeError(f"{type(model).__name__} is a scikit-learn estimator; call wrap(estimator) without more")
+        return EstimatorModel(model)
     if not isinstance(model, nn.Module) and not callable(model):
         raise TypeError(f"model must be an nn.Module or a function, got {type(model).__name__} {model!r}")
     if arrays and isinstance(model, nn.Module):

@@ -112,7 +112,7 @@ def test_files(here, form):
         (["their_models:number", "--data", "digits"], "is a int, not a function"),
         (["their_models:raises", "--data", "digits"], "raised RuntimeError: no weights here"),
         (["their_models:wrong", "--data", "digits"], "returned dict, not an nn.Module"),
-        (["their_models:build", "--data", "cifar"], "data must be digits, fashion, gaussians"),
+        (["their_models:build", "--data", "cifar"], "data must be banking77, clinc150, digits"),
         (["their_models:build", "--data", "gone.npz"], "gone.npz"),
         (["their_models:build", "--data", "pickled.npz"], "cannot be read"),
         (["their_models:build", "--data", "text.npz"], "cannot be read"),

@@ -5,6 +5,7 @@ from smoothness.analyzers.attribution_stability import AttributionStability, Sta
 from smoothness.analyzers.certified_radius import CertifiedRadius
 from smoothness.analyzers.clever import Clever
 from smoothness.analyzers.curvature_bound import CurvatureUpperBound
+from smoothness.analyzers.exact_distance import ExactDistance
 from smoothness.analyzers.gradient_kinks import GradientKinks, KinkMeasurements
 from smoothness.analyzers.gradient_variation import GradientVariation, VariationMeasurements
 from smoothness.analyzers.input_curvature import CurvatureMeasurements, InputCurvature
@@ -38,6 +39,7 @@ __all__ = [
     "Clever",
     "CurvatureMeasurements",
     "CurvatureUpperBound",
+    "ExactDistance",
     "GlobalLipschitz",
     "GradientKinks",
     "GradientVariation",

@@ -9,6 +9,7 @@ from smoothness.models.build import (
     build_record,
     build_twins,
 )
+from smoothness.models.classical import build_classical, list_classical
 from smoothness.models.initial import weights_fingerprint
 
 __all__ = [
@@ -16,8 +17,10 @@ __all__ = [
     "BuildRecord",
     "activation_factory",
     "architecture_options",
+    "build_classical",
     "build_model",
     "build_record",
     "build_twins",
+    "list_classical",
     "weights_fingerprint",
 ]

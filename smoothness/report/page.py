@@ -18,6 +18,7 @@ from smoothness.report.displays import (
     raw_table,
     summary_table,
 )
+from smoothness.report.distances import distance_table, families
 from smoothness.report.downloads import Download, render_latex, render_parquet
 from smoothness.report.gallery import RULE, Wall, walls
 from smoothness.report.methods import methods, norm_name
@@ -51,6 +52,7 @@ class Page:
     sentence_rule: str
     masking: Table
     comparison: Table | None
+    distances: Table | None
     summary: Table
     raw: Table
     attacks: Table
@@ -110,6 +112,9 @@ def build_page(run: Run, checks: Sequence[Check]) -> Page:
         sentence_rule=SENTENCE_RULE,
         masking=masking_table(seeds, masked, headline),
         comparison=comparison_table(found),
+        distances=distance_table(
+            families(frame), run.config.claim, whole=run.config.scale == "full" and not run.missing
+        ),
         summary=summary,
         raw=raw_table(seeds),
         attacks=attack_table(frame, seeds, headline),

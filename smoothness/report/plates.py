@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from smoothness.report.answer import format_255
 from smoothness.report.curves import activation_curves, describe_order, smoothness_order
+from smoothness.report.distances import Family, families, listing
 from smoothness.report.figures import (
     certified_curves,
     draw_activations,
@@ -22,6 +23,7 @@ from smoothness.report.figures import (
     draw_tradeoff,
     lipschitz_sides,
 )
+from smoothness.report.figures.distances import draw_distances
 from smoothness.report.style import figure_style, order_activations, to_svg
 from smoothness.report.success import robust_curves, tested_epsilons
 from smoothness.report.tables import Spread, layer_roughness, spreads
@@ -56,7 +58,7 @@ def plates(frame: pd.DataFrame, seeds: pd.DataFrame, headline: float | None, nor
         headline: ε of figure 5.
         norm: the norm of the ball in words.
     """
-    labels = order_activations(frame["activation"])
+    labels, near = order_activations(frame["activation"]), families(frame)
     at = format_255(headline) if headline is not None else "the headline ε"
     found = [
         _plate(
@@ -120,6 +122,7 @@ def plates(frame: pd.DataFrame, seeds: pd.DataFrame, headline: float | None, nor
             draw_tradeoff,
             seeds,
         ),
+        *([_of_distances(near)] if near else []),
     ]
     return [*found, *certified_plates(frame, norm), *lipschitz_plates(frame)]
 
@@ -197,6 +200,20 @@ def _sides_in_words(sides: pd.DataFrame) -> str:
     return f"At radius {local['radius'].max():g}: {'; '.join(words)}."
 
 
+def _of_distances(found: list[Family]) -> Plate:
+    return _plate(
+        "distances",
+        "Distance to the boundary against distance to the next class",
+        "Distance to the nearest misclassified input divided by that to the nearest training example of another class "
+        f"({found[0].unit}; no unit), median over correctly classified examples; ticks are seeds, markers their "
+        "median, lines their range. Exact where the family has an exact method; else an upper bound by attack, whose "
+        "truth lies further left. Logarithmic axis. Left of the broken line the claim holds.",
+        f"Dot plot of distance ratios by family, nearest first: {listing(found)}.",
+        draw_distances,
+        found,
+    )
+
+
 def _where_stronger(frame: pd.DataFrame) -> str:
     """Attacks that did not run at every radius: between theirs and the others the bound's strength changes."""
     rows = frame[frame["quantity"] == "attack_success"]
@@ -209,7 +226,7 @@ def _where_stronger(frame: pd.DataFrame) -> str:
     )
 
 
-def _plate(slug: str, title: str, caption: str, alt: str, draw: Callable[..., Figure], frame: pd.DataFrame) -> Plate:
+def _plate(slug: str, title: str, caption: str, alt: str, draw: Callable[..., Figure], frame: object) -> Plate:
     with figure_style():
         wide, narrow = (to_svg(draw(frame, narrow=small)) for small in (False, True))
     return Plate(slug, title, caption, alt, wide, narrow)

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from smoothness._checks import check_choice
 from smoothness.measurement import Measurement
 from smoothness.models import ARCHITECTURES
+from smoothness.models.classical import CLASSICAL
 from smoothness.study.fields import Count, Label, Seed, Settings
 
 
 def _architectures(names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
-        check_choice("architecture", name, ARCHITECTURES)
+        check_choice("architecture", name, [*ARCHITECTURES, *CLASSICAL])
     return names
 
 

@@ -15,8 +15,11 @@ from smoothness._state import thread_count
 from smoothness._version import __version__
 from smoothness.analyzers import CleanPredictions
 from smoothness.data import Dataset
+from smoothness.estimators import EstimatorModel
 from smoothness.measurement import Measurement
 from smoothness.models import build_record, weights_fingerprint
+from smoothness.models.classical import CLASSICAL
+from smoothness.study.classical import estimator_facts, estimator_settings
 from smoothness.study.config import StudyConfig, settings_key
 from smoothness.study.factors import label_of
 from smoothness.study.gallery import attacked_examples, changed_sentences, gallery_radius
@@ -74,7 +77,7 @@ def training_key(config: StudyConfig, cell: Cell, data: Dataset) -> str:
 
 def cell_key(config: StudyConfig, cell: Cell, data: Dataset) -> str:
     """Hash of everything that determines the cell's rows; other cells' levels do not count."""
-    others = {"title", "question", "factors", "cells", "exclude", "allow_import", "models", "training"}
+    others = {"title", "question", "claim", "factors", "cells", "exclude", "allow_import", "models", "training"}
     settings = config.model_dump(mode="json", exclude=others)
     labels = {"label": cell.label, "data_label": cell.data.label, "sources": _sources(config, cell)}
     return settings_key({**settings, **labels, **_training_settings(config, cell, data)})
@@ -90,6 +93,7 @@ def _training_settings(config: StudyConfig, cell: Cell, data: Dataset) -> dict[s
         "data_version": data.version,
         "threads": config.threads,
         "versions": versions(),
+        **(estimator_settings(config, cell) if cell.architecture in CLASSICAL else {}),
     }
 
 
@@ -131,6 +135,8 @@ def train_cell(config: StudyConfig, cell: Cell) -> tuple[nn.Module, dict[str, An
     with thread_count(config.threads):
         data = cell_data(config, cell)
         model = build_cell(config, cell, data)
+        if isinstance(model, EstimatorModel):
+            return model, estimator_facts(model, data, cell)
         built = build_record(model)
         initial = weights_fingerprint(model, built.gain)
         threat = ThreatModel(config.threat.norm, bounds=data.bounds)
@@ -165,7 +171,7 @@ def measure_cell(config: StudyConfig, cell: Cell, model: nn.Module, training: di
         measurements = [
             Measurement("clean_accuracy", clean, unit="1", bound="exact"),
             *CleanPredictions()(model, x, y),
-            *analyze(config.analyzers, cell.network, model, (x, y), cell.seed, config.allow_import),
+            *analyze(config.analyzers, cell.network, model, (x, y), cell.seed, config.allow_import, data),
         ]
         attacked = _attacked(config, cell, model, data.bounds, x, y)
         radius = gallery_radius(config.threat.epsilons)

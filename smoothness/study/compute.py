@@ -11,6 +11,7 @@ from typing import Any, Literal
 from torch import nn
 
 from smoothness.study.cells import build_cell, cell_data, measure_cell, train_cell
+from smoothness.study.classical import check_same_fit
 from smoothness.study.config import StudyConfig
 from smoothness.study.folder import RunFolder
 from smoothness.study.log import append_event
@@ -85,8 +86,10 @@ def _network(folder: RunFolder, config: StudyConfig, job: Job) -> tuple[nn.Modul
                 raise _BusyError
             stored = folder.read_weights(job.training_key) or _train(folder, config, job)
     facts, tensors = stored
-    model = build_cell(config, job.cell, cell_data(config, job.cell))
+    data = cell_data(config, job.cell)
+    model = build_cell(config, job.cell, data)
     model.load_state_dict(tensors)
+    check_same_fit(model, data, facts)
     return model, facts
 
 

@@ -16,6 +16,7 @@ from smoothness._norms import Norm
 from smoothness.activations.surrogates import SHAPES
 from smoothness.data import list_datasets
 from smoothness.models import ARCHITECTURES, architecture_options
+from smoothness.models.classical import CLASSICAL, classical_options
 from smoothness.study.attack_settings import AttackSettings, radius_problems
 from smoothness.study.factors import Exclusion, Factors, Selection, label_of, selection_problems
 from smoothness.study.fields import (
@@ -71,7 +72,12 @@ class DataSettings(Settings):
 
 
 class ModelSettings(Settings):
-    """Sizes per architecture unless they are factors, and the gain on the initial weights."""
+    """Sizes per architecture unless they are factors, and the gain on the initial weights.
+
+    Attributes:
+        classical: options of classical models, by name, as `build_classical` takes them.
+        classical_share: of the training rows that a classical model is fitted on, drawn by the seed.
+    """
 
     gain: Gain = 2**0.5
     mlp: dict[str, Size] = Field(default={})
@@ -81,6 +87,8 @@ class ModelSettings(Settings):
     text_cnn: dict[str, Size] = Field(default={})
     transformer: dict[str, Size] = Field(default={})
     normalisation: str | None = None
+    classical: dict[str, Parameters] = Field(default={})
+    classical_share: Annotated[Number, Field(gt=0, le=1)] = 1.0
 
     @model_validator(mode="after")
     def _known(self) -> ModelSettings:
@@ -88,19 +96,29 @@ class ModelSettings(Settings):
             for option in getattr(self, architecture):
                 sizes = [name for name in architecture_options(architecture) if name != "normalisation"]
                 check_choice(f"option of {architecture}", option, sizes)
+        for name, options in self.classical.items():
+            check_choice("classical model", name, CLASSICAL)
+            for option in options:
+                check_choice(f"option of {name}", option, classical_options(name))
         return self
 
     def size(self, architecture: str, option: str) -> int:
-        """Width or depth of an architecture: as given here, or its own default."""
+        """Width or depth of an architecture: as given here, or its own default; 0 of a classical model."""
+        if architecture in CLASSICAL:
+            return 0
         default = inspect.signature(ARCHITECTURES[architecture]).parameters[option].default
         return int(getattr(self, architecture).get(option, default))
 
     def further(self, architecture: str) -> dict[str, int]:
         """Sizes that are no factors, such as a transformer's heads, where they are given."""
+        if architecture in CLASSICAL:
+            return {}
         return {k: v for k, v in getattr(self, architecture).items() if k not in ("width", "depth")}
 
     def normalised(self, architecture: str) -> str:
         """Normalisation of an architecture: as given here, or its own default; "none" for one without."""
+        if architecture in CLASSICAL:
+            return "none"
         parameters = inspect.signature(ARCHITECTURES[architecture]).parameters
         if "normalisation" not in parameters:
             return "none"
@@ -169,6 +187,7 @@ class StudyConfig(Settings):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=100)]
     title: Text
     question: Text
+    claim: Text | None = None
     scale: Literal["quick", "full"]
     allow_import: tuple[str, ...] = ()
     threads: Threads = 1

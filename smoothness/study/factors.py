@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from smoothness._checks import check_choice
 from smoothness.models import ARCHITECTURES
+from smoothness.models.classical import CLASSICAL
 from smoothness.study.fields import Count, Gain, Seed, Settings, Size, Text, listed, written
 from smoothness.study.levels import ActivationEntry, ActivationLevel, DataLevel, DialRange, MollifyRange
 
@@ -40,7 +41,7 @@ class Factors(Settings):
     @model_validator(mode="after")
     def _distinct(self) -> Factors:
         for name in self.architecture:
-            check_choice("architecture", name, ARCHITECTURES)
+            check_choice("architecture", name, [*ARCHITECTURES, *CLASSICAL])
         for factor, labels in self.labels().items():
             repeated = sorted({label for label in labels if labels.count(label) > 1})
             if repeated:

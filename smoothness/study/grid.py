@@ -11,6 +11,7 @@ from torch import nn
 
 from smoothness.data import Dataset
 from smoothness.models import architecture_options, build_model
+from smoothness.models.classical import CLASSICAL, build_classical
 from smoothness.study.config import StudyConfig
 from smoothness.study.factors import label_of
 from smoothness.study.levels import ActivationLevel, DataLevel
@@ -104,11 +105,14 @@ def _loaded(level: str, subset: int | None, allowed: tuple[str, ...]) -> Dataset
 
 
 def build_cell(config: StudyConfig, cell: Cell, data: Dataset) -> nn.Module:
-    """The cell's network, untrained.
+    """The cell's network, untrained; a classical model fitted, which is the same each time.
 
     Raises:
         ValueError: sizes or a normalisation that the architecture does not have.
     """
+    if cell.architecture in CLASSICAL:
+        options = config.models.classical.get(cell.architecture, {})
+        return build_classical(cell.architecture, data, cell.seed, share=config.models.classical_share, **options)
     further: dict[str, Any] = config.models.further(cell.architecture)
     if "normalisation" in architecture_options(cell.architecture):
         further["normalisation"] = cell.normalisation

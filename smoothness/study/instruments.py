@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from smoothness._norms import Norm
 from smoothness.analyzers import GradientKinks, JacobianNorm, MaskingAudit
 from smoothness.attacks import Cascade
+from smoothness.data import Dataset
 from smoothness.measurement import Measurement
 from smoothness.study.analyzer_base import AnalyzerBase, Architectures
 from smoothness.study.attack_settings import AttackSettings, seeded
+from smoothness.study.distances import QUANTITIES, distances
 from smoothness.study.fields import Count, Flag, Parameters, Ratio
 from smoothness.study.imports import ImportPath
 from smoothness.study.levels import call_imported
@@ -96,6 +98,27 @@ class AuditSettings(AnalyzerBase):
         return MaskingAudit(threat, examples, seed, Cascade(threat, self.effort, seed=seed))
 
 
+class DistanceSettings(AnalyzerBase):
+    """Distance to the boundary, exact where there is a fast exact method, beside that to the next class.
+
+    Attributes:
+        norm: of both distances.
+        queries: of the attack by labels alone, on classifiers without gradient and without exact method.
+    """
+
+    kind: Literal["distance"]
+    norm: Norm = "l2"
+    queries: Count = 2000
+
+    def measure_near(self, data: Dataset, model: nn.Module, x: Tensor, y: Tensor, seed: int) -> Iterable[Measurement]:
+        """Both distances of each example; those to examples are to the data's training split."""
+        return distances(data, model, x, y, self.norm, self.queries, seed)
+
+    def rehearse(self, model: nn.Module, x: Tensor, y: Tensor, seed: int, allowed: tuple[str, ...]) -> set[str]:
+        """The quantities alone: searches take their time."""
+        return set(QUANTITIES)
+
+
 class ImportedAnalyzer(AnalyzerBase):
     """Somebody's own analyzer: made with the parameters, and the seed if it takes one; called with (model, x, y)."""
 
@@ -128,6 +151,7 @@ AnySettings = (
     | AuditSettings
     | LipschitzSettings
     | RoughnessSettings
+    | DistanceSettings
     | WordSettings
     | GoodWordSettings
     | ImportedAnalyzer
@@ -142,12 +166,18 @@ def analyze(
     sample: tuple[Tensor, Tensor],
     seed: int,
     allowed: tuple[str, ...],
+    data: Dataset,
 ) -> Iterator[Measurement]:
     """What each analyzer that covers the network (architecture, activation) measures, labels after the quantity."""
     x, y = sample
     for settings in analyzers:
         if settings.covers(*network, seed):
-            for found in settings.measure(model, x[: settings.examples], y[: settings.examples], seed, allowed):
+            sample = x[: settings.examples], y[: settings.examples]
+            if isinstance(settings, DistanceSettings):
+                several = settings.measure_near(data, model, *sample, seed)
+            else:
+                several = settings.measure(model, *sample, seed, allowed)
+            for found in several:
                 yield replace(found, quantity=f"{found.quantity}:{settings.label}") if settings.label else found
 
 

@@ -1,0 +1,1 @@
+"""Exact distances to the decision boundary, family by family; `ExactDistance` is the analyzer."""
