@@ -124,6 +124,8 @@ def _sides_in_order(frame: pd.DataFrame) -> list[Check]:
 
 def _certified_hold(frame: pd.DataFrame, norm: str | None) -> list[Check]:
     """An attack's success within ε puts an adversarial example at ε or nearer."""
+    if norm is None or "unit" not in frame:
+        return []
     kinds = frame["quantity"].astype(str).str.split(":").str[0]
     certified = frame.loc[(kinds == "certified_radius") & (frame["unit"] == f"input {norm}") & frame["valid"]]
     if certified.empty:

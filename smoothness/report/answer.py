@@ -88,11 +88,13 @@ def _robustness(table: dict[str, dict[str, Spread]], masked: dict[str, Masking],
     clean = [values["clean_accuracy"].mean for values in table.values() if values["clean_accuracy"].seeds]
     text = ""
     if clean:
-        text = f"Clean accuracy lies between {100 * min(clean):.1f} and {100 * max(clean):.1f} %. "
-    text += (
-        f"Under the strongest of all attacks at ε = {format_255(headline)}, robust accuracy is at most "
-        f"{robust[best].percent()} % for {best} (highest) and {robust[worst].percent()} % for {worst} (lowest)"
-    )
+        between = f"lies between {100 * min(clean):.1f} and {100 * max(clean):.1f}"
+        text = f"Clean accuracy {between if len(clean) > 1 else f'is {100 * clean[0]:.1f}'} %. "
+    text += f"Under the strongest of all attacks at ε = {format_255(headline)}, robust accuracy is at most "
+    if best == worst:
+        text += f"{robust[best].percent()} %"
+    else:
+        text += f"{robust[best].percent()} % for {best} (highest) and {robust[worst].percent()} % for {worst} (lowest)"
     if BASELINE in robust and BASELINE not in (best, worst):
         text += f", with {robust[BASELINE].percent()} % for {BASELINE}"
     gap = robust[best].mean - robust[worst].mean

@@ -34,10 +34,10 @@ class Family:
 
     @property
     def verdict(self) -> str:
-        """Supported: below the line in every seed; refuted: exact, and not; undecided: an upper bound, and not."""
+        """Supported: below the line in every seed; else not supported if exact, inconclusive if an upper bound."""
         if all(median < LINE for median in self.medians):
             return "supported"
-        return "refuted" if self.bound == "exact" else "undecided"
+        return "not supported" if self.bound == "exact" else "inconclusive"
 
 
 def families(frame: pd.DataFrame) -> list[Family]:
@@ -63,9 +63,9 @@ def overall(found: list[Family], *, whole: bool) -> str:
     """The verdict on all of them, in one sentence."""
     if not whole:
         return "No verdict: it needs full scale and every cell."
-    counts = {word: sum(f.verdict == word for f in found) for word in ("supported", "refuted", "undecided")}
+    counts = {word: sum(f.verdict == word for f in found) for word in ("supported", "not supported", "inconclusive")}
     text = ", ".join(f"{word} for {count}" for word, count in counts.items() if count)
-    word = "refuted" if counts["refuted"] else "undecided" if counts["undecided"] else "supported"
+    word = next(w for w in ("not supported", "inconclusive", "supported") if counts[w])
     return f"Claim on any type of classifier: {word} ({text} of {len(found)} families)."
 
 
@@ -73,7 +73,7 @@ def distance_table(found: list[Family], claim: str | None, *, whole: bool) -> Ta
     """One row per family; None where nothing was measured."""
     if not found:
         return None
-    tones = {"supported": "good", "refuted": "bad", "undecided": "warn"}
+    tones = {"supported": "good", "not supported": "bad", "inconclusive": "warn"}
     rows = []
     for family in found:
         spread = f"{min(family.medians):.3f} to {max(family.medians):.3f}"
@@ -84,7 +84,7 @@ def distance_table(found: list[Family], claim: str | None, *, whole: bool) -> Ta
     caption = (
         f"Distance to the nearest misclassified input over that to the nearest training example of another class "
         f"({found[0].unit}); median over correctly classified examples within a seed, then median and range over "
-        f"{len(found[0].medians)} seeds. A family is refuted only where its distances are exact. "
+        f"{len(found[0].medians)} seeds. A family counts as not supported only where its distances are exact. "
     )
     columns = ["family", "ratio", "over seeds", "distance", "next class", "kind", "verdict"]
     return Table(caption + (f"{claim} " if claim else "") + overall(found, whole=whole), columns, rows, 1, (5, 6))

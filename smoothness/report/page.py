@@ -18,7 +18,7 @@ from smoothness.report.displays import (
     raw_table,
     summary_table,
 )
-from smoothness.report.distances import distance_table, families
+from smoothness.report.distances import distance_table, families, overall
 from smoothness.report.downloads import Download, render_latex, render_parquet
 from smoothness.report.gallery import RULE, Wall, walls
 from smoothness.report.methods import methods, norm_name
@@ -88,6 +88,9 @@ def build_page(run: Run, checks: Sequence[Check]) -> Page:
     seeds, masked, epsilons = per_seed(frame), masking(frame, ordered), tested_epsilons(frame)
     headline, precision = nearest_epsilon(epsilons, HEADLINE), nearest_epsilon(epsilons, PRECISION)
     found = answer(seeds, masked, scale=str(run.config.scale), headline=headline, missing=len(run.missing))
+    measured, whole = families(frame), run.config.scale == "full" and not run.missing
+    if measured:
+        found.paragraphs.insert(0, ("", overall(measured, whole=whole)))
     results = summary_frame(seeds)
     results.insert(0, "study", str(run.config.name))
     if headline is not None:
@@ -112,9 +115,7 @@ def build_page(run: Run, checks: Sequence[Check]) -> Page:
         sentence_rule=SENTENCE_RULE,
         masking=masking_table(seeds, masked, headline),
         comparison=comparison_table(found),
-        distances=distance_table(
-            families(frame), run.config.claim, whole=run.config.scale == "full" and not run.missing
-        ),
+        distances=distance_table(measured, run.config.claim, whole=whole),
         summary=summary,
         raw=raw_table(seeds),
         attacks=attack_table(frame, seeds, headline),

@@ -52,7 +52,8 @@ def test_linear_l2_against_a_general_solver(kind: type, bounds: tuple[float, flo
             solved = minimize(
                 lambda z, row=row: ((z - row) ** 2).sum(), row, jac=lambda z, row=row: 2 * (z - row),
                 bounds=[bounds] * 3 if bounds else None, method="SLSQP", options={"ftol": 1e-15, "maxiter": 500},
-                constraints={"type": "ineq", "fun": lambda z, s=slope, b=shift: s @ z + b},
+                constraints={"type": "ineq", "fun": lambda z, s=slope, b=shift: s @ z + b,
+                             "jac": lambda z, s=slope: s},
             )  # fmt: skip
             truth += [np.sqrt(solved.fun)] if solved.success else []
         assert value == pytest.approx(min(truth), rel=1e-6)

@@ -18,6 +18,8 @@ from smoothness.report.style import (
     strokes,
 )
 
+MOST_COLUMNS = 4
+
 
 def format_epsilon(epsilon: float) -> str:
     """ε as a multiple of 1/255, the step of an 8-bit image.
@@ -47,15 +49,16 @@ def draw_robust_accuracy(frame: pd.DataFrame, *, narrow: bool = False) -> Figure
     epsilons = sorted(frame["epsilon"].unique())
     images = any(epsilon > 0 and of_images(epsilon) for epsilon in epsilons)
     places = {epsilon: place for place, epsilon in enumerate(epsilons)}
-    columns = 1 if narrow else len(architectures)
+    columns = 1 if narrow else min(len(architectures), MOST_COLUMNS)
+    word = "ε" if columns > 2 else "perturbation ε"
     figure, axes = panels(
-        len(architectures) if narrow else 1,
+        -(-len(architectures) // columns),
         columns,
         width=NARROW if narrow else WIDE * max(0.62, min(1.0, len(architectures) / 2)),
-        row_height=2.6 if narrow else 3.5,
+        row_height=2.6 if narrow or len(architectures) > columns else 3.5,
         sharey=True,
     )
-    for ax, architecture in zip(axes, architectures, strict=True):
+    for ax, architecture in zip(axes, architectures, strict=False):
         rows = frame[frame["architecture"] == architecture]
         sns.lineplot(
             data=rows.assign(place=rows["epsilon"].map(places)), x="place", y="robust_accuracy", errorbar="sd",
@@ -67,12 +70,14 @@ def draw_robust_accuracy(frame: pd.DataFrame, *, narrow: bool = False) -> Figure
         ax.set_title(architecture)
         ax.set_xticks(range(len(epsilons)), [format_epsilon(e) if images else f"{e:.4g}" for e in epsilons])
         ax.set(
-            xlabel=f"perturbation ε{', in 1/255' if images else ''} ({frame['norm'].iloc[0]})",
+            xlabel=f"{word}{', in 1/255' if images else ''} ({frame['norm'].iloc[0]})",
             ylabel="",
             ylim=(-0.02, 1.0),
         )
         ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
     axes[0].set_ylabel("robust accuracy (upper bound)")
+    for ax in axes[len(architectures) :]:
+        ax.set_visible(False)
     legend_below(figure, labels, narrow=narrow)
     return figure
 
@@ -89,17 +94,17 @@ def draw_tradeoff(frame: pd.DataFrame, *, narrow: bool = False) -> Figure:
         return empty_figure("No attack was run.", narrow=narrow)
     labels, architectures = order_activations(frame["activation"]), architectures_of(frame)
     style = strokes(labels)
-    columns = 1 if narrow else len(architectures)
+    columns = 1 if narrow else min(len(architectures), MOST_COLUMNS)
     figure, axes = panels(
-        len(architectures) if narrow else 1,
+        -(-len(architectures) // columns),
         columns,
         width=NARROW if narrow else WIDE * max(0.62, min(1.0, len(architectures) / 2)),
-        row_height=2.6 if narrow else 3.3,
+        row_height=2.6 if narrow or len(architectures) > columns else 3.3,
     )
     means = frame.groupby(["architecture", "activation"], as_index=False)[
         ["clean_accuracy_attacked", "robust_accuracy"]
     ].mean()
-    for ax, architecture in zip(axes, architectures, strict=True):
+    for ax, architecture in zip(axes, architectures, strict=False):
         for data, size, alpha, edge in ((frame, 22, 0.55, 0.0), (means, 95, 1.0, 1.0)):
             sns.scatterplot(
                 data=data[data["architecture"] == architecture], x="clean_accuracy_attacked", y="robust_accuracy",
@@ -108,7 +113,7 @@ def draw_tradeoff(frame: pd.DataFrame, *, narrow: bool = False) -> Figure:
                 linewidth=edge, edgecolor="white", legend=False, ax=ax, zorder=3 if edge else 2,
             )  # fmt: skip
         ax.set_title(architecture)
-        ax.set(xlabel="clean accuracy, attacked examples", ylabel="")
+        ax.set(xlabel="clean accuracy" if columns > 2 else "clean accuracy, attacked examples", ylabel="")
         ax.set(xlim=_limits(frame["clean_accuracy_attacked"]), ylim=_limits(frame["robust_accuracy"]))
         for axis in (ax.xaxis, ax.yaxis):
             axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
