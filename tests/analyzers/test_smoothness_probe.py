@@ -60,7 +60,7 @@ def random_relu(widths, seed):
     return nn.Sequential(*layers[:-1]).double(), torch.randn(2, 1, widths[0], dtype=torch.float64) * 2
 
 
-@pytest.mark.parametrize("widths", [(8, 16, 16, 3), (16, 32, 32, 1)])
+@pytest.mark.parametrize("widths", [(8, 16, 16, 3), (16, 32, 32, 1), (64, 24, 24, 24, 10)])
 def test_finds_the_kinks_of_random_networks(widths):
     kinks = found_kinks = false = 0
     for seed in range(20):
@@ -82,6 +82,9 @@ def test_finds_the_kinks_of_random_networks(widths):
 @pytest.mark.parametrize(
     ("function", "truth"),
     [
+        (lambda t: np.maximum(np.abs(t - 0.3), 0.2) + 1e-3 * (t > 0.9), -1.0),
+        (lambda t: np.where(t < 0.5, np.abs(t - 0.3), np.cos(t)), -1.0),
+        (lambda t: np.where(t < 0.5, np.abs(t - 0.3), 0.2 + (t - 0.5) + (t - 0.5) ** 2), 0.0),
         (lambda t: np.abs(t - 0.3) ** 1.5, 0.5),
         (lambda t: np.abs(t - 0.3) ** 0.5, -0.5),
         (lambda t: np.sign(t - 0.3) * np.abs(t - 0.3) ** 2.5, 1.5),
@@ -92,6 +95,23 @@ def test_finds_the_kinks_of_random_networks(widths):
 def test_exponents(function, truth):
     found = probe_line(lambda t: function(t)[:, None], 1000)
     assert order(found) == pytest.approx(truth, abs=0.1)
+
+
+def test_two_bends_that_keep_the_end_lines_apart():
+    """Both kinks lie on one side of the place where the outer lines meet, whose own value fits one of them."""
+    found = probe_line(lambda t: np.interp(t, [0, 0.25, 0.252, 0.75, 1], [0, 0, 0.05, 0.05 - 0.249, 0])[:, None], 1000)
+    assert [b.position for b in found.breaks] == pytest.approx([0.25, 0.252, 0.75], abs=1e-12)
+
+
+def test_a_spent_budget_leaves_only_true_kinks():
+    model, (start, end) = random_relu((16, 64, 64, 64, 1), 0)
+    table = kinks_on_segments(model, start, end)
+    truth = table.position[table.effective].numpy()
+    found = probe_line(on_segment(model, start, end), 700)
+    assert found.exhausted
+    assert found.evaluations <= 700
+    assert 0 < len(found.breaks) < len(truth)
+    assert max(np.abs(truth - b.position).min() for b in found.breaks) < 1e-8
 
 
 def test_size_and_position():
