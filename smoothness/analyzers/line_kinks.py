@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -55,7 +56,8 @@ def meetings(
 
     Between two lines, known from values at both ends, values just beside the place where they meet are compared
     with them. When they differ, a line is measured there, and both halves are searched in the same way: 2 values for
-    a kink, and about 3 for each time that two must be told apart. Two kinks between values that lie on one line are missed.
+    a kink, and about 3 for each time that two must be told apart. Two kinks between values that lie on one line are
+    missed.
 
     Args:
         function: of (n,) positions; at most `budget` values are asked for.
@@ -85,7 +87,7 @@ class _Search:
                 lines.insert(0, (-1, self._measured(0.0, 1 / self.count, (0.02, 0.004, 0.0008, 0.11))))
             if straight[-1] < self.count - 1:
                 lines.append((-1, self._measured(1 - 1 / self.count, 1.0, (0.98, 0.996, 0.9992, 0.89))))
-            for (_, before), (_, after) in zip(lines[:-1], lines[1:], strict=True):
+            for (_, before), (_, after) in itertools.pairwise(lines):
                 self._between(before, after)
         except _Unresolved:
             return None
