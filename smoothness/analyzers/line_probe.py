@@ -114,9 +114,9 @@ def probe_line(function: Function, budget: int) -> LineProbe:
     """Find the breaks of t -> (outputs,) on [0, 1] from at most `budget` values.
 
     Where many of 257 values lie on lines, the kinks of a continuous chain of lines are where neighbouring lines meet
-    (`meetings`). Of any other function, fourth differences at spacing 2^-6, 2^-7, 2^-8 show where it is not smooth at that
-    scale: for a smooth one they fall by 16 a level, at a jump of the curvature, of the slope, of the value by 4, by 2
-    and not at all. Gaps where they fall too slowly are halved, down to 2^-16. Where both sides of a gap are lines
+    (`meetings`). Of any other function, fourth differences at spacing 2^-6, 2^-7, 2^-8 show where it is not smooth at
+    that scale: for a smooth one they fall by 16 a level, at a jump of the curvature, of the slope, of the value by 4,
+    by 2 and not at all. Gaps where they fall too slowly are halved, down to 2^-16. Where both sides of a gap are lines
     that meet in a value of the function, that is a kink, and its search ends. Any other place that is left is
     classified by the exponent a of |D^k(t + h) - D^k(t - h)| ~ h^a (smallest k with a < 0.8), and dropped when
     there is none.
