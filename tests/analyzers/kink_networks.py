@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import torch
@@ -82,7 +83,8 @@ def vertices(table: Kinks, segment: int) -> tuple[Tensor, Tensor, Tensor, Tensor
 def rebuilt(model: nn.Module, table: Kinks, ends: tuple[Tensor, Tensor], segment: int, t: Tensor) -> Tensor:
     """f(t) from the table and two values of the real model on the first piece alone."""
     at, jump, value_jump, _ = vertices(table, segment)
-    first = float(at[0]) if len(at) else 1.0
+    # A power of two: exact where the ends are integers, so that a unit resting on its threshold rests there here too.
+    first = 2.0 ** math.floor(math.log2(float(at[0]))) if len(at) else 1.0
     probe = torch.tensor([first / 4, first * 3 / 4], dtype=DOUBLE)
     low, high = model(line(*ends, segment, probe)).detach()
     slope = (high - low) / (first / 2)
