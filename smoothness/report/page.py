@@ -21,7 +21,7 @@ from smoothness.report.displays import (
 from smoothness.report.distances import distance_table, families, overall
 from smoothness.report.downloads import Download, render_latex, render_parquet
 from smoothness.report.gallery import RULE, Wall, walls
-from smoothness.report.methods import methods, norm_name
+from smoothness.report.methods import methods
 from smoothness.report.plates import Plate, plates
 from smoothness.report.provenance import flatten, provenance, scrub
 from smoothness.report.sentences import RULE as SENTENCE_RULE
@@ -108,7 +108,7 @@ def build_page(run: Run, checks: Sequence[Check]) -> Page:
         missing=[scrub(label) for label in run.missing if label not in run.failed],
         errors=[(scrub(label), scrub(message)) for label, message in run.failed.items()],
         left_out=[(scrub(label), scrub(reason)) for label, reason in excluded_cells(run.config)],
-        plates=plates(frame, seeds, headline, norm_name(run.config.threat.norm)),
+        plates=plates(frame, seeds, headline, run.config.threat.norm),
         gallery=walls(run.cells, examples),
         gallery_rule=RULE,
         sentences=sentence_pages(run.cells, examples),

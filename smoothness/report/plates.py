@@ -24,6 +24,7 @@ from smoothness.report.figures import (
     lipschitz_sides,
 )
 from smoothness.report.figures.distances import draw_distances
+from smoothness.report.methods import norm_name
 from smoothness.report.style import figure_style, order_activations, to_svg
 from smoothness.report.success import robust_curves, tested_epsilons
 from smoothness.report.tables import Spread, layer_roughness, spreads
@@ -56,8 +57,9 @@ def plates(frame: pd.DataFrame, seeds: pd.DataFrame, headline: float | None, nor
         frame: valid rows of a study's frame.
         seeds: of `per_seed`.
         headline: ε of figure 5.
-        norm: the norm of the ball in words.
+        norm: of the ball: "linf", "l2" or "l1".
     """
+    ball, norm = norm, norm_name(norm)
     labels, near = order_activations(frame["activation"]), families(frame)
     at = format_255(headline) if headline is not None else "the headline ε"
     found = [
@@ -124,12 +126,12 @@ def plates(frame: pd.DataFrame, seeds: pd.DataFrame, headline: float | None, nor
         ),
         *([_of_distances(near)] if near else []),
     ]
-    return [*found, *certified_plates(frame, norm), *lipschitz_plates(frame)]
+    return [*found, *certified_plates(frame, ball), *lipschitz_plates(frame)]
 
 
 def certified_plates(frame: pd.DataFrame, norm: str) -> list[Plate]:
     """Of studies that certified radii in the norm of the attacks."""
-    curves = certified_curves(frame, {"max-norm": "linf"}.get(norm, norm))
+    curves = certified_curves(frame, norm)
     curves = curves[curves["epsilon"] > 0]
     if curves.empty:
         return []
@@ -145,8 +147,8 @@ def certified_plates(frame: pd.DataFrame, norm: str) -> list[Plate]:
             "Certified beside attacked accuracy",
             "The true robust accuracy lies on each bar: from the share of attacked examples whose certified radius "
             "reaches ε (a lower bound: no attack can do better) to the share that no attack fooled (an upper bound). "
-            f"Bars of one activation from top to bottom: ε = {listed} ({norm}). A long bar means that certificate or "
-            "attack is weak, not that the network is either.",
+            f"Bars of one activation from top to bottom: ε = {listed} ({norm_name(norm)}). A long bar means "
+            "that certificate or attack is weak, not that the network is either.",
             f"Bars from certified to attacked accuracy. {words}.",
             draw_certified,
             curves,
@@ -160,9 +162,9 @@ def lipschitz_plates(frame: pd.DataFrame) -> list[Plate]:
         return []
     sides = lipschitz_sides(frame)
     both = (
-        "of the margin in the 2-norm, over all pairs of points in the ball, divided by the example's margin; median "
-        "over correctly classified examples. The thin line is the lower side, a pair of points that is as steep; the "
-        "line with markers the upper side, a certificate that no pair is steeper. "
+        f"of the margin ({norm_name(str(sides['norm'].iloc[0]))}), over all pairs of points in the ball, divided by "
+        "the example's margin; median over correctly classified examples. The thin line is the lower side, a pair of "
+        "points that is as steep; the line with markers the upper side, a certificate that no pair is steeper. "
     )
     found = [
         _plate(

@@ -155,10 +155,12 @@ def legend_below(figure: Figure, labels: list[str], *, narrow: bool, lines: bool
         Line2D([], [], color=s.colour, marker=s.marker, linestyle=s.linestyle if lines else "none", label=label)
         for label, s in ((label, style[label]) for label in labels)
     ]
-    columns = 3 if narrow else 7
+    handle = 3.0 if lines else 1.6
+    # As many columns as the longest label leaves room for: about 0.072 inches a character, and its handle and gap.
+    room = int(figure.get_figwidth() / (0.072 * max(map(len, labels), default=1) + 0.12 * handle + 0.35))
+    columns = max(1, min(3 if narrow else 7, room, len(labels)))
     legend = figure.legend(
-        handles=handles, loc="outside lower center", ncols=min(columns, max(len(labels), 1)),
-        handlelength=3.0 if lines else 1.6, title=note or None, title_fontproperties={"size": 8.5, "style": "italic"},
+        handles=handles, loc="outside lower center", ncols=columns, handlelength=handle, title=note or None, title_fontproperties={"size": 8.5, "style": "italic"},
     )  # fmt: skip
     legend.get_title().set_color(SOFT)
 

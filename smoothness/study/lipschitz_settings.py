@@ -31,7 +31,8 @@ Radii = Annotated[tuple[Ratio, ...], Field(min_length=1), AfterValidator(_ascend
 class BracketSettings(AnalyzerBase):
     """The margin's local Lipschitz constant from both sides, at every radius; and the global one.
 
-    Quantities "local_lipschitz_lower", "local_lipschitz_upper" (column epsilon: the radius) and "global_lipschitz".
+    Quantities "local_lipschitz_lower", "local_lipschitz_upper" (column epsilon: the radius) and "global_lipschitz";
+    over pairs with the centre, "centred_lipschitz_lower" and "centred_lipschitz_upper".
     """
 
     kind: Literal["lipschitz"]
@@ -49,8 +50,9 @@ class BracketSettings(AnalyzerBase):
             LocalLipschitz(self.norm, radius, "margin", self.pairs, self.effort, seed=seed)(model, x, y)
             for radius in self.radii
         ]
-        yield _at_radii("lower", [one.lower for one in found], self.radii)
-        yield _at_radii("upper", [one.upper for one in found], self.radii)
+        what = "local_lipschitz" if self.pairs == "ball" else "centred_lipschitz"
+        yield _at_radii(f"{what}_lower", [one.lower for one in found], self.radii)
+        yield _at_radii(f"{what}_upper", [one.upper for one in found], self.radii)
         yield GlobalLipschitz(self.norm, "margin", "fast")(model, x)
 
 
@@ -112,14 +114,14 @@ class CleverSettings(AnalyzerBase):
 LipschitzSettings = BracketSettings | OscillationSettings | CertifiedSettings | CleverSettings
 
 
-def _at_radii(side: str, found: list[Measurement], radii: tuple[float, ...]) -> Measurement:
+def _at_radii(quantity: str, found: list[Measurement], radii: tuple[float, ...]) -> Measurement:
     valid = torch.stack([one.valid for one in found]).all(dim=0)
     reasons = [
         [reason for reason in row if reason] for row in zip(*(one.details["reason"] for one in found), strict=True)
     ]
     return replace(
         found[0],
-        quantity=f"local_lipschitz_{side}",
+        quantity=quantity,
         values=torch.stack([one.values for one in found], dim=1),
         coords={"epsilon": radii},
         valid=valid,

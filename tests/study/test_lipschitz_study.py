@@ -6,6 +6,7 @@ import smoothness as sm
 from smoothness.consistency import ConsistencyError, check_frame, require
 from smoothness.report.figures import certified_curves, lipschitz_sides
 from smoothness.study.config import ConfigError
+from smoothness.study.lipschitz_settings import BracketSettings
 
 STUDY = """
 name = "brackets"
@@ -85,6 +86,17 @@ def test_certified_accuracy_lies_below_attacked(run):
     assert certified_curves(run.frame, "l2").empty
     sides = lipschitz_sides(run.frame)
     assert set(sides["side"]) == {"lower", "upper", "global"}
+    assert set(sides["norm"]) == {"l2"}
+
+
+def test_constants_with_the_centre_have_names_of_their_own():
+    """Figures over all pairs must not mix with them."""
+    data = sm.load_dataset("digits")
+    model = sm.build_model("mlp", activation="relu", seed=0, input_shape=data.input_shape, classes=10, width=8)
+    settings = BracketSettings(kind="lipschitz", pairs="centre", norm="linf", radii=(0.1,))
+    found = {m.quantity: m for m in settings.measure(model, data.test.inputs[:1], data.test.labels[:1], 0, ())}
+    assert set(found) == {"centred_lipschitz_lower", "centred_lipschitz_upper", "global_lipschitz"}
+    assert found["centred_lipschitz_upper"].unit == "logit / input linf"
 
 
 @pytest.mark.usefixtures("run")

@@ -14,13 +14,15 @@ from smoothness.report.style import NARROW, SOFT, WIDE, empty_figure, legend_bel
 from smoothness.study.reductions import KEYS
 
 _SIGMA = re.compile(r"^(?P<name>.+)@sigma=(?P<sigma>[^@]+)$")
-LABEL = "Lipschitz constant ÷ margin  (1 / input l2)"
+_LABEL = "Lipschitz constant ÷ margin  (1 / input {norm})"
 
 
 def lipschitz_sides(frame: pd.DataFrame) -> pd.DataFrame:
     """Medians over examples of both sides divided by the margin, per network and radius, and of the global constant.
 
-    Returns KEYS, radius (missing for the global constant), side ("lower", "upper" or "global"), value.
+    Over all pairs in the ball; constants over pairs with its centre have names of their own.
+
+    Returns KEYS, radius (missing for the global constant), side ("lower", "upper" or "global"), value, norm.
     """
     margin = frame.loc[frame["quantity"] == "margin", [*KEYS, "example", "value"]].rename(columns={"value": "margin"})
     margin = margin[margin["margin"] > 0]
@@ -33,7 +35,8 @@ def lipschitz_sides(frame: pd.DataFrame) -> pd.DataFrame:
     typical = measured.merge(margin, on=[*KEYS, "example"]).groupby(KEYS, as_index=False)["margin"].median()
     whole = frame.loc[frame["quantity"] == "global_lipschitz", [*KEYS, "value"]].merge(typical, on=KEYS)
     whole = whole.assign(value=whole["value"] / whole.pop("margin"), side="global")
-    return pd.concat([medians, whole], ignore_index=True)
+    norms = local["unit"].str.rsplit(" ", n=1).str[-1].unique()
+    return pd.concat([medians, whole], ignore_index=True).assign(norm=norms[0] if len(norms) else "")
 
 
 def draw_lipschitz(frame: pd.DataFrame, *, narrow: bool = False) -> Figure:
@@ -54,7 +57,8 @@ def draw_lipschitz(frame: pd.DataFrame, *, narrow: bool = False) -> Figure:
         for label in labels:
             _band(ax, own[own["activation"] == label], "radius", label, labels)
         ax.set_title(architecture)
-        ax.set(xlabel="radius (input l2)", ylabel=LABEL)
+        norm = str(frame["norm"].iloc[0])
+        ax.set(xlabel=f"radius (input {norm})", ylabel=_LABEL.format(norm=norm))
         _write_infinite(ax, own)
         _plain(ax)
     legend_below(figure, labels, narrow=narrow, note="Bands: from a witnessed lower to a certified upper side")
@@ -86,7 +90,8 @@ def draw_dial(frame: pd.DataFrame, *, narrow: bool = False) -> Figure:
             ax.plot(whole.index, whole, color=strokes(names)[name].colour, linewidth=1.0, linestyle=":")
             _sharp_end(ax, frame, architecture, name, radius, names, float(turned["sigma"].min()))
         ax.set_title(architecture)
-        ax.set(xlabel="σ of the mollified activation (sharp at the left edge)", ylabel=LABEL)
+        ax.set(xlabel="σ of the mollified activation (sharp at the left edge)")
+        ax.set_ylabel(_LABEL.format(norm=str(frame["norm"].iloc[0])))
         _plain(ax)
     note = f"Bands: both sides at radius {radius:g}; dotted: the global constant"
     legend_below(figure, names, narrow=narrow, note=note)
