@@ -160,7 +160,8 @@ def legend_below(figure: Figure, labels: list[str], *, narrow: bool, lines: bool
     room = int(figure.get_figwidth() / (0.072 * max(map(len, labels), default=1) + 0.12 * handle + 0.35))
     columns = max(1, min(3 if narrow else 7, room, len(labels)))
     legend = figure.legend(
-        handles=handles, loc="outside lower center", ncols=columns, handlelength=handle, title=note or None, title_fontproperties={"size": 8.5, "style": "italic"},
+        handles=handles, loc="outside lower center", ncols=columns, handlelength=handle,
+        title=note or None, title_fontproperties={"size": 8.5, "style": "italic"},
     )  # fmt: skip
     legend.get_title().set_color(SOFT)
 
