@@ -13,6 +13,7 @@ from smoothness.bounds.branching import branched_constant
 from smoothness.bounds.forms import Sectors, sectors
 from smoothness.bounds.graph import HiddenLayer, Network
 from smoothness.bounds.jacobians import jacobian_constant, product_constant
+from smoothness.bounds.linear_jacobians import relaxed_jacobian_constant
 from smoothness.bounds.quadratic import Certificate, Effort, quadratic_constant
 from smoothness.bounds.ranges import Ranges
 from smoothness.bounds.reach import complete_ranges, local_sectors
@@ -68,14 +69,22 @@ def lipschitz_constants(
     found, at = ranges or complete_ranges(network, ball, effort)
     local = local_sectors(network, found, at if pairs == "centre" else None)
     constants = constants_of_sectors(network, local, ball, mix=mix, separate=separate, effort=effort)
-    if effort != "tight" or not network.hidden:
-        return constants
-    exact = torch.full_like(constants.values, torch.inf)
-    for row in range(len(exact)):
-        value = branched_constant(network, ball, found, row, None if mix is None else mix[row], separate)
-        exact[row] = torch.inf if value is None else value
-    candidates = {**constants.candidates, "affine pieces": exact}
-    return replace(constants, values=torch.minimum(constants.values, exact), candidates=candidates)
+    more = {}
+    curved = any(layer.facts.affine_pieces is None for layer in network.hidden)  # else no better than intervals
+    if curved and effort != "fast":
+        centred = local_sectors(network, found, at)
+        more["relaxed Jacobian"] = relaxed_jacobian_constant(
+            network, ball, found, at, centred, pairs=pairs, mix=mix, separate=separate, effort=effort
+        )
+    if effort == "tight" and network.hidden:
+        rows = [
+            branched_constant(network, ball, found, row, None if mix is None else mix[row], separate)
+            for row in range(len(ball.centre))
+        ]
+        exact = [torch.inf if value is None else value for value in rows]
+        more["affine pieces"] = constants.values.new_tensor(exact)
+    values = torch.stack([constants.values, *more.values()]).amin(dim=0)
+    return replace(constants, values=values, candidates={**constants.candidates, **more})
 
 
 def constants_of_sectors(

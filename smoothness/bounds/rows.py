@@ -62,26 +62,30 @@ def _closed_form(form: Form, t: Tensor, norm: Norm, *, refine: bool) -> tuple[Te
     """Scaled multipliers, weights, and z and u (m, N, k) at the worst k inputs, for shapes t: (m, N)."""
     m, n = t.shape
     zu, zx = form.zu, form.zx
-    several = len(set(form.level.tolist())) > 1
     a, q = form.ou.unsqueeze(2), form.ox
-    if several:
-        infeasible = torch.ones(m, dtype=torch.bool, device=t.device)
-        lead = 2.0 ** (form.level.amax() - form.level).double()
+    last = (
+        int((form.level < form.level.amax()).sum()) if n else 0
+    )  # from here on nothing reads a unit's u but the output
+    infeasible = torch.zeros(m, dtype=torch.bool, device=t.device)
+    reply_x, reply_a = zx.new_zeros(1, n, zx.shape[1]), a / t.unsqueeze(2)
+    if last:
+        inner, lead = zu[:, :last], 2.0 ** (form.level.amax() - form.level).double()
         for _ in range(12):  # earlier layers dominate, more and more
-            hidden = torch.diag_embed(t) - (zu.T * t.unsqueeze(1)) @ zu
+            hidden = torch.diag_embed(t[:, :last]) - (inner.T * t.unsqueeze(1)) @ inner
             factor, info = torch.linalg.cholesky_ex(hidden)
             infeasible = info > 0
             if not infeasible.any():
                 break
             t = torch.where(infeasible.unsqueeze(1), lead * t, t)
-        factor = torch.where(infeasible[:, None, None], torch.eye(n, dtype=t.dtype, device=t.device), factor)
-        cross = (zu.T * t.unsqueeze(1)) @ zx
-        reply_x, reply_a = torch.cholesky_solve(cross, factor), torch.cholesky_solve(a, factor)
-        schur = (zx.T * t.unsqueeze(1)) @ zx + cross.mT @ reply_x
-        q = q + (reply_x.mT @ a).squeeze(2)
+        factor = torch.where(infeasible[:, None, None], torch.eye(last, dtype=t.dtype, device=t.device), factor)
+        cross = (inner.T * t.unsqueeze(1)) @ zx
+        both = torch.cholesky_solve(torch.cat([cross, a[:, :last]], dim=2), factor)
+        inner_x = both[:, :, :-1]
+        reply_x = torch.cat([inner_x, zx.new_zeros(m, n - last, zx.shape[1])], dim=1)
+        reply_a = torch.cat([both[:, :, -1:], a[:, last:] / t[:, last:].unsqueeze(2)], dim=1)
+        schur = (zx.T * t.unsqueeze(1)) @ zx + cross.mT @ inner_x
+        q = q + (inner_x.mT @ a[:, :last]).squeeze(2)
     else:
-        infeasible = torch.zeros(m, dtype=torch.bool, device=t.device)
-        reply_x, reply_a = zx.new_zeros(1, 1, 1), a / t.unsqueeze(2)
         schur = (zx.T * t.unsqueeze(1)) @ zx
     s = (a * reply_a).sum(dim=(1, 2)).clamp_min(0)
     if norm == "l2":
@@ -118,6 +122,6 @@ def _closed_form(form: Form, t: Tensor, norm: Norm, *, refine: bool) -> tuple[Te
         x = root.unsqueeze(2) * vectors[:, :, -8:] * share.sqrt().unsqueeze(1)
     w = torch.where(infeasible.unsqueeze(1), torch.inf, w)
     output = (q.unsqueeze(1) @ x) * (scale / (scale - s)).nan_to_num(1.0)[:, None, None]  # o = q x + a u
-    u = (reply_x @ x if several else 0.0) + (reply_a @ output) / scale[:, None, None]
+    u = (reply_x @ x if last else 0.0) + (reply_a @ output) / scale[:, None, None]
     z = zx @ x + zu @ u
     return t * scale.unsqueeze(1), w, (z, u)

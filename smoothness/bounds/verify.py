@@ -60,6 +60,8 @@ class Verifier:
         empty = features[0].new_zeros(0, self.d + count)
         self.z, self.z_error = torch.cat([*values, empty]), torch.cat([*value_errors, empty])
         self.o, self.o_error = output, output_error * _UP
+        # Units whose u the outputs alone read.
+        self.quiet = (self.z == 0).all(dim=0) & (self.z_error == 0).all(dim=0)
 
     def holds(self, t: Tensor, w: Tensor, outputs: slice = slice(None)) -> bool:
         """Whether the claim is proved, for positive t: (N,) and w: (d,) or (1,) and some of the outputs."""
@@ -69,7 +71,12 @@ class Verifier:
         root = torch.cat([t.sqrt(), t.new_ones(len(self.o[outputs]))]).unsqueeze(1)
         rows = root * torch.cat([self.z, self.o[outputs]]) * column
         error = root * torch.cat([self.z_error, self.o_error[outputs]]) * column + 8 * _EPS * rows.abs()
-        return norm_at_most_one(rows, float(torch.linalg.matrix_norm(error)) * _UP)
+        spread = float(torch.linalg.matrix_norm(error)) * _UP
+        if len(self.o[outputs]) == 1:  # what only one row reads counts by its length alone
+            together = torch.zeros_like(rows[:, :1])
+            together[-1] = torch.linalg.vector_norm(rows[-1, self.quiet]) * (1 + 2 * (rows.shape[1] + 8) * _EPS)
+            rows = torch.cat([rows[:, ~self.quiet], together], dim=1)
+        return norm_at_most_one(rows, spread)
 
     def hold(self, t: Tensor, w: Tensor) -> list[bool]:
         """Whether it is proved for every output alone: t (m, N) and w (m, d) or (m, 1)."""

@@ -15,6 +15,16 @@ from smoothness.activations.computed import computed_facts, zero_crossing
 from smoothness.activations.facts import ActivationFacts, piecewise_affine_facts, smooth_facts
 
 
+def _gelu_slope(z: Tensor) -> Tensor:
+    slope: Tensor = torch.ops.aten.gelu_backward(torch.ones_like(z), z)
+    return slope
+
+
+def _silu_slope(z: Tensor) -> Tensor:
+    slope: Tensor = torch.ops.aten.silu_backward(torch.ones_like(z), z)
+    return slope
+
+
 class GELU(Activation):
     """φ(z) = z · cdf(z) of the standard normal (Hendrycks and Gimpel 2016, arXiv 1606.08415)."""
 
@@ -36,6 +46,7 @@ class GELU(Activation):
             bounded=False,
             value_turns=(self._TURN,),
             slope_turns=(-math.sqrt(2), math.sqrt(2)),
+            derivative=_gelu_slope,
         )
 
 
@@ -87,6 +98,7 @@ class SiLU(Activation):
             bounded=False,
             value_turns=(self.TURN,),
             slope_turns=(-self.INFLECTION, self.INFLECTION),
+            derivative=_silu_slope,
         )
 
     @staticmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,6 +12,16 @@ from torch.nn import functional as F
 from smoothness._checks import check_positive
 from smoothness.activations.base import Activation
 from smoothness.activations.facts import ActivationFacts, Breakpoint, smooth_facts
+
+
+def _sigmoid_slope(z: Tensor) -> Tensor:
+    slope: Tensor = torch.ops.aten.sigmoid_backward(torch.ones_like(z), torch.sigmoid(z))
+    return slope
+
+
+def _tanh_slope(steepness: float, z: Tensor) -> Tensor:
+    slope: Tensor = steepness * torch.ops.aten.tanh_backward(torch.ones_like(z), torch.tanh(steepness * z))
+    return slope
 
 
 class Sigmoid(Activation):
@@ -30,6 +41,7 @@ class Sigmoid(Activation):
             slope_variation=0.5,
             bounded=True,
             slope_turns=(0.0,),
+            derivative=_sigmoid_slope,
         )
 
 
@@ -55,6 +67,7 @@ class Tanh(Activation):
             slope_variation=2.0 * k,
             bounded=True,
             slope_turns=(0.0,),
+            derivative=partial(_tanh_slope, k),
         )
 
     def extra_repr(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -14,6 +15,10 @@ from smoothness.activations.facts import ActivationFacts, Breakpoint, smooth_fac
 
 # exp(-40) is nothing beside 1 in float64: from there softplus(z) = z to rounding.
 _EXACT = 40.0
+
+
+def _softplus_slope(beta: float, z: Tensor) -> Tensor:
+    return torch.sigmoid(beta * z)
 
 
 class Softplus(Activation):
@@ -44,6 +49,7 @@ class Softplus(Activation):
             bounded=False,
             breakpoints=jump,
             width=4 / self.beta,
+            derivative=None if gap else partial(_softplus_slope, self.beta),
         )
 
     def extra_repr(self) -> str:

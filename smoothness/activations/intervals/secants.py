@@ -20,7 +20,7 @@ from smoothness.activations.intervals.enclosures import (
     widened,
     without_overflow,
 )
-from smoothness.activations.intervals.tangents import Fixed, least_secant, proved_arcs
+from smoothness.activations.intervals.tangents import Arcs, Fixed, joined, least_secant, proved_arcs
 
 # Four roundings: two differences, a quotient, a product.
 _ROUNDING = 4 * sys.float_info.epsilon
@@ -130,10 +130,12 @@ def secant_extremes(curve: CertifiedCurve, at: Tensor, lower: Tensor, upper: Ten
     knots = torch.cat([at.new_tensor([edges[0][0]]), curve.slope_turns, at.new_tensor([edges[1][0]])])
     knots = knots[knots.isfinite()]
     points = [_add_knot(found, t) for t in knots]
+    searches = []
     for left, right in pairwise(points):
         # A tail continues the stretch beside it.
         open_sides = bool(left.s != edges[0][0]), bool(right.s != edges[1][0])
-        _add_tangents(found, left, right, ends, open_sides)
+        searches.append(_tangents(found, left, right, ends, open_sides))
+    _add_tangents(found, [search for search in searches if search is not None])
     _add_tails(found, edges)
     return curve.signed((found.low, found.high))
 
@@ -188,10 +190,21 @@ def _add_knot(found: _Secants, t: Tensor) -> _Point:
     return _Point(t, left_value, before, right_value, after, secant)
 
 
-def _add_tangents(
+def _add_tangents(found: _Secants, searches: list[tuple[Tensor, Arcs]]) -> None:
+    """The secants to the tangent points, all searched for at once."""
+    if not searches:
+        return
+    bounds = least_secant(found.curve, joined([arcs for _, arcs in searches]))
+    for (rows, arcs), bound in zip(searches, torch.split(bounds, [len(rows) for rows, _ in searches]), strict=True):
+        low, high, sign = found.low[rows], found.high[rows], arcs.fixed.sign
+        found.low[rows] = torch.where(sign > 0, torch.minimum(low, bound), low)
+        found.high[rows] = torch.where(sign < 0, torch.maximum(high, -bound), high)
+
+
+def _tangents(
     found: _Secants, left: _Point, right: _Point, ends: list[_Point], open_sides: tuple[bool, bool]
-) -> None:
-    """The secant to the tangent point between two knots, unless h proves to keep its sign there."""
+) -> tuple[Tensor, Arcs] | None:
+    """Rows and arcs of the tangent points between two knots, unless h proves to keep its sign there."""
     at, lower, upper = found.at, found.lower, found.upper
     # +1 where φ is convex between the knots, -1 where concave, 0 where affine.
     bend = int(right.before[0] > left.after[1]) - int(right.before[1] < left.after[0])
@@ -203,11 +216,11 @@ def _add_tangents(
         from_left = from_left | (at == left.s)
     rows = ((from_left | from_right) & (lower < right.s) & (upper > left.s)).nonzero().squeeze(1)
     if not len(rows):
-        return
+        return None
     if bend == 0:
         spread = torch.maximum(right.before[1], left.after[1]) - torch.minimum(right.before[0], left.after[0])
         found.loosen(rows, float(spread))
-        return
+        return None
     cut_left, cut_right = lower[rows] > left.s, upper[rows] < right.s
     a = torch.where(cut_left, lower[rows], left.s), choose(cut_left, _at(ends[0].right_value, rows), left.right_value)
     b = torch.where(cut_right, upper[rows], right.s), choose(cut_right, _at(ends[1].value, rows), right.value)
@@ -229,11 +242,7 @@ def _add_tangents(
         nearest,
         target,
     )
-    rows, sign = rows[chosen], sign[chosen]
-    bound = least_secant(found.curve, arcs)
-    low, high = found.low[rows], found.high[rows]
-    found.low[rows] = torch.where(sign > 0, torch.minimum(low, bound), low)
-    found.high[rows] = torch.where(sign < 0, torch.maximum(high, -bound), high)
+    return rows[chosen], arcs
 
 
 def _add_tails(found: _Secants, edges: tuple[tuple[float, float], ...]) -> None:

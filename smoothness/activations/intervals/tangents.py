@@ -59,6 +59,12 @@ class Arcs:
         return Arcs(Fixed(*(z[rows] for z in self.fixed)), *others)
 
 
+def joined(parts: list[Arcs]) -> Arcs:
+    """All of them, one after the other."""
+    fixed = Fixed(*(torch.cat(z) for z in zip(*(part.fixed for part in parts), strict=True)))
+    return Arcs(fixed, *(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(parts[0])[1:]))
+
+
 def proved_arcs(
     fixed: Fixed, left: tuple[Tensor, Range, Range], right: tuple[Tensor, Range, Range], nearest: Range, target: Tensor
 ) -> tuple[Arcs, Tensor]:
@@ -104,18 +110,19 @@ def least_secant(curve: CertifiedCurve, arcs: Arcs) -> Tensor:
         σ (φ(s) - φ(at)) / (s - at) >= σ (φ(p) - φ(at)) / (p - at) + h(p) (s - p) / ((p - at)(s - at));
 
     and at the zero of h the secant slope is φ' there, hence between its values at both ends of the arc. The arc
-    is cut by regula falsi (Illinois) and bisection; where rounding hides the sign of h, from both sides of that gap.
+    is cut by inverse quadratic interpolation or in the middle (Chandrupatla 1997); where rounding hides the sign of h,
+    from both sides of that gap.
     """
     bound, best = arcs.bound.clone(), arcs.bound
     rows = torch.arange(len(best), device=best.device)
-    # The stretch where the sign of h is not proved, and the side moved last.
+    # The stretch where the sign of h is not proved; the side moved last, and (s, h) of the end it had before.
     gap_left, gap_right = torch.full_like(best, math.inf), torch.full_like(best, -math.inf)
-    attained, moved = torch.full_like(best, math.inf), torch.zeros_like(best)
+    attained, moved, third = torch.full_like(best, math.inf), torch.zeros_like(best), (best, torch.full_like(best, 0))
     for iteration in range(_ITERATIONS):
         if not len(rows):
             break
         at, origin, origin_error, sign = arcs.fixed
-        p = _next_point(arcs, gap_left, gap_right, iteration)
+        p = _next_point(arcs, moved, third, gap_left, gap_right, iteration)
         value, slope = curve.value_and_slope(p)
         value = without_overflow(*value)
         h, noise = tangency(arcs.fixed, p, value, slope)
@@ -124,9 +131,8 @@ def least_secant(curve: CertifiedCurve, arcs: Arcs) -> Tensor:
         gap_left = torch.where(unknown, torch.minimum(gap_left, p), gap_left)
         gap_right = torch.where(unknown, torch.maximum(gap_right, p), gap_right)
         floor = sign * slope[0] - slope[1]
-        # Illinois: an end kept twice running has its h halved.
-        arcs.left_h = torch.where(below, h, torch.where(above & (moved > 0), arcs.left_h / 2, arcs.left_h))
-        arcs.right_h = torch.where(above, h, torch.where(below & (moved < 0), arcs.right_h / 2, arcs.right_h))
+        third = torch.where(below, arcs.left, arcs.right), torch.where(below, arcs.left_h, arcs.right_h)
+        arcs.left_h, arcs.right_h = torch.where(below, h, arcs.left_h), torch.where(above, h, arcs.right_h)
         moved = torch.where(above, 1.0, torch.where(below, -1.0, 0.0))
         arcs.left, arcs.left_slope = torch.where(below, p, arcs.left), torch.where(below, floor, arcs.left_slope)
         arcs.right, arcs.right_slope = torch.where(above, p, arcs.right), torch.where(above, floor, arcs.right_slope)
@@ -150,16 +156,26 @@ def least_secant(curve: CertifiedCurve, arcs: Arcs) -> Tensor:
         if len(open_rows) < len(rows):
             rows, arcs, best = rows[open_rows], arcs.keep(open_rows), best[open_rows]
             gap_left, gap_right = gap_left[open_rows], gap_right[open_rows]
-            attained, moved = attained[open_rows], moved[open_rows]
+            attained, moved, third = attained[open_rows], moved[open_rows], (third[0][open_rows], third[1][open_rows])
     return bound
 
 
-def _next_point(arcs: Arcs, gap_left: Tensor, gap_right: Tensor, iteration: int) -> Tensor:
+def _next_point(
+    arcs: Arcs, moved: Tensor, third: tuple[Tensor, Tensor], gap_left: Tensor, gap_right: Tensor, iteration: int
+) -> Tensor:
     middle = arcs.left + (arcs.right - arcs.left) / 2
     p = middle
-    if iteration % 3 != 2:
-        falsi = arcs.left - arcs.left_h * (arcs.right - arcs.left) / (arcs.right_h - arcs.left_h)
-        p = torch.where((falsi > arcs.left) & (falsi < arcs.right), falsi, middle)
+    if iteration % 16 != 15:
+        right = moved > 0
+        a, b = torch.where(right, arcs.right, arcs.left), torch.where(right, arcs.left, arcs.right)
+        fa, fb = torch.where(right, arcs.right_h, arcs.left_h), torch.where(right, arcs.left_h, arcs.right_h)
+        c, fc = third
+        place, level = (a - b) / (c - b), (fa - fb) / (fc - fb)
+        share = fa / (fb - fa) * (fc / (fb - fc)) + (c - a) / (b - a) * (fa / (fc - fa)) * (fb / (fc - fb))
+        quadratic = a + share * (b - a)
+        # Where the inverse is monotone between the three points; any comparison with NaN is false.
+        trusted = (level**2 < place) & ((1 - level) ** 2 < 1 - place) & (moved != 0)
+        p = torch.where(trusted & (quadratic > arcs.left) & (quadratic < arcs.right), quadratic, middle)
     beside = (arcs.left + (gap_left - arcs.left) / 2) if iteration % 2 else (arcs.right + (gap_right - arcs.right) / 2)
     p = torch.where(gap_left <= gap_right, beside, p)
     # φ at a left end may belong to the piece before.
