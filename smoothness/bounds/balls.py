@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from smoothness._norms import DUAL, Norm
+from smoothness.bounds.products import Product
 
 _EPS = sys.float_info.epsilon
 _ORDER: dict[Norm, float] = {"l2": 2.0, "l1": 1.0, "linf": math.inf}
@@ -48,21 +49,32 @@ class Ball:
         lower, upper = self.box
         return torch.maximum(lower.abs(), upper.abs())
 
-    def reach(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def reach(self, rows: Tensor | Product) -> tuple[Tensor, Tensor]:
         """Bounds of g · (x' - x) over the ball, for rows g: (m, d) or (n, m, d) -> two tensors (n, m).
 
         Without clipping exact (the dual norm of g times the radius) up to rounding, for which it is widened.
         Clipped, the smaller of the ball's and of the box's; exact in the max-norm.
         """
-        batched = rows if rows.ndim == 3 else rows.expand(len(self.centre), *rows.shape)
-        dual = torch.linalg.vector_norm(batched, ord=_ORDER[DUAL[self.norm]], dim=2)
+        one_for_all = isinstance(rows, Product) or rows.ndim == 2
+        product = Product(rows) if isinstance(rows, Tensor) and one_for_all else rows
+        weight = product.weight if isinstance(product, Product) else product
+        dual = torch.linalg.vector_norm(weight, ord=_ORDER[DUAL[self.norm]], dim=-1)
         span = torch.where(dual == 0, 0.0, dual * self.radius)
         lower, upper = -span, span
         if self.low is not None and self.high is not None:
             box_lower, box_upper = self.box
-            below, above = (self.centre - box_lower).unsqueeze(2), (box_upper - self.centre).unsqueeze(2)
-            positive, negative = batched.clamp_min(0), (-batched).clamp_min(0)
-            upper = torch.minimum(upper, (positive @ above + negative @ below).squeeze(2))
-            lower = torch.maximum(lower, -(positive @ below + negative @ above).squeeze(2))
-        slack = (rows.shape[-1] + 8) * _EPS
+            below, above = self.centre - box_lower, box_upper - self.centre
+            if isinstance(product, Product):
+                by_box = [
+                    product.apply(product.positive, ahead) - product.apply(product.negative, behind)
+                    for ahead, behind in ((above, below), (below, above))
+                ]
+            else:
+                positive, negative = weight.clamp_min(0), (-weight).clamp_min(0)
+                by_box = [
+                    (positive @ ahead.unsqueeze(2) + negative @ behind.unsqueeze(2)).squeeze(2)
+                    for ahead, behind in ((above, below), (below, above))
+                ]
+            upper, lower = torch.minimum(upper, by_box[0]), torch.maximum(lower, -by_box[1])
+        slack = (weight.shape[-1] + 8) * _EPS
         return lower * (1 + slack), upper * (1 + slack)

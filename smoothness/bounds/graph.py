@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor
 
 from smoothness.activations.facts import ActivationFacts
+from smoothness.bounds.products import Product
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,11 +29,16 @@ class AffineSum:
         """Number of units."""
         return len(self.bias)
 
+    @cached_property
+    def products(self) -> tuple[tuple[int, Product], ...]:
+        """The sources, ready to multiply with."""
+        return tuple((j, Product(weight)) for j, weight in self.sources)
+
     def __call__(self, features: Sequence[Tensor]) -> Tensor:
         """Values at features [h_0, h_1, ...], each (n, width of h_j): (n, width)."""
         total = self.bias.expand(len(features[0]), -1)
-        for j, weight in self.sources:
-            total = total + features[j] @ weight.T
+        for j, product in self.products:
+            total = total + product.apply(product.plain, features[j])
         return total
 
 

@@ -38,10 +38,10 @@ def interval_jacobian(network: Network, found: Sectors, mix: Tensor | None = Non
         radius = radius * (centre.abs() + spread) + middle.abs() * spread
         middle = middle * centre
         radius = radius + 4 * _EPS * (middle.abs() + radius)
-        for j, weight in network.hidden[k - 1].affine.sources:
-            size = weight.abs()
-            moved = middle @ weight
-            reach = (radius + 2 * (weight.shape[0] + 8) * _EPS * (middle.abs() + radius)) @ size
+        for j, product in network.hidden[k - 1].affine.products:
+            moved = product.back(product.plain, middle)
+            spread = radius + 2 * (product.weight.shape[0] + 8) * _EPS * (middle.abs() + radius)
+            reach = product.back(product.size, spread)
             if j in pending:
                 moved, reach = moved + pending[j][0], reach + pending[j][1]
                 reach = reach + 4 * _EPS * (moved.abs() + reach)

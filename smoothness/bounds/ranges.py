@@ -10,6 +10,7 @@ from torch import Tensor
 
 from smoothness.bounds.balls import Ball
 from smoothness.bounds.graph import AffineSum, HiddenLayer, Network
+from smoothness.bounds.products import Product
 from smoothness.bounds.relaxations import Lines, line_bounds
 
 _EPS, _MAX = sys.float_info.epsilon, sys.float_info.max
@@ -53,13 +54,18 @@ class Ranges:
 
         `relax` False leaves the linear relaxation out: it costs a product with every earlier matrix.
         """
-        weights = dict(affine.sources) if mix is None else {j: mix @ w for j, w in affine.sources}
-        bias = affine.bias.expand(len(self.ball.centre), -1) if mix is None else mix @ affine.bias
-        found = self._by_intervals(weights, bias)
-        if set(weights) <= {0}:
-            return self._from_input(weights, bias)
+        if mix is None:
+            products, bias = dict(affine.products), affine.bias.expand(len(self.ball.centre), -1)
+            if set(products) <= {0}:
+                return self._from_input(products.get(0), bias)
+            found = self._by_intervals(products, bias)
+        else:
+            weights, bias = {j: mix @ w for j, w in affine.sources}, mix @ affine.bias
+            if set(weights) <= {0}:
+                return self._from_input(weights.get(0), bias)
+            found = self._by_mixed_intervals(weights, bias)
         if self.relax and relax:
-            found = intersection(found, self._by_lines(weights, bias))
+            found = intersection(found, self._by_lines(dict(affine.sources) if mix is None else weights, bias))
         return found
 
     def push(self, layer: HiddenLayer, found: Interval) -> None:
@@ -73,17 +79,30 @@ class Ranges:
             self.push(layer, self.find(layer.affine))
         return self
 
-    def _from_input(self, weights: dict[int, Tensor], bias: Tensor) -> Interval:
-        if not weights:
+    def _from_input(self, weight: Product | Tensor | None, bias: Tensor) -> Interval:
+        if weight is None:
             return Interval(bias, bias)
-        weight, x = weights[0], self.ball.centre
-        z = _times(weight, x) + bias
+        x = self.ball.centre
+        if isinstance(weight, Product):
+            moved, size = weight.apply(weight.plain, x), weight.apply(weight.size, x.abs())
+        else:
+            moved, size = _times(weight, x), _times(weight.abs(), x.abs())
         lower, upper = self.ball.reach(weight)
-        slack = (weight.shape[-1] + 8) * _EPS * (_times(weight.abs(), x.abs()) + bias.abs() + upper - lower)
+        slack = (x.shape[1] + 8) * _EPS * (size + bias.abs() + upper - lower)
         slack = slack.nan_to_num(posinf=0.0)
-        return Interval(z + lower - slack, z + upper + slack)
+        return Interval(moved + bias + lower - slack, moved + bias + upper + slack)
 
-    def _by_intervals(self, weights: dict[int, Tensor], bias: Tensor) -> Interval:
+    def _by_intervals(self, products: dict[int, Product], bias: Tensor) -> Interval:
+        lower, upper, size, terms = bias, bias, bias.abs(), 8
+        for j, w in products.items():
+            low, high = self.after[j]
+            lower = lower + w.apply(w.positive, low) + w.apply(w.negative, high)
+            upper = upper + w.apply(w.positive, high) + w.apply(w.negative, low)
+            size = size + w.apply(w.size, self.after[j].size)
+            terms += w.weight.shape[1]
+        return _safe(lower - 2 * terms * _EPS * size, upper + 2 * terms * _EPS * size)
+
+    def _by_mixed_intervals(self, weights: dict[int, Tensor], bias: Tensor) -> Interval:
         lower, upper, size, terms = bias, bias, bias.abs(), 8
         for j, weight in weights.items():
             low, high = self.after[j]
@@ -120,10 +139,10 @@ class Ranges:
             steepest = torch.maximum(lines.high_slope.abs(), lines.low_slope.abs())
             shift = torch.maximum(lines.high_offset.abs(), lines.low_offset.abs())
             size = layer.affine.bias.abs().expand(n, -1)
-            for k, weight in layer.affine.sources:
-                moved = passed @ weight
+            for k, product in layer.affine.products:
+                moved = product.back(product.plain, passed)
                 pending[k] = pending[k] + moved if k in pending else moved
-                size = size + self.after[k].size @ weight.abs().T
+                size = size + product.apply(product.size, self.after[k].size)
             width = row.shape[-1] + 16
             slack = slack + 4 * width * _EPS * _times(row.abs(), shift + steepest * size)
         if 0 in pending:
