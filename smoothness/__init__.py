@@ -78,11 +78,24 @@ if TYPE_CHECKING:
         DecisionBoundary,
         DeepFool,
         EvolutionGradient,
+        GoodWordInsertion,
         Noise,
         Square,
         Transfer,
+        WordResult,
+        WordSubstitution,
+        good_words,
     )
-    from smoothness.data import Dataset, Split, list_datasets, load_dataset, noise_dimensions, upsample
+    from smoothness.data import (
+        Dataset,
+        Split,
+        TextDataset,
+        list_datasets,
+        load_dataset,
+        noise_dimensions,
+        upsample,
+    )
+    from smoothness.estimators import EstimatorModel
     from smoothness.measurement import Bracket, Measurement
     from smoothness.models import build_classical, build_model, build_twins, list_classical
     from smoothness.panel import Panel, analyze
@@ -90,6 +103,7 @@ if TYPE_CHECKING:
     from smoothness.study import Comparison, Run, compare, list_studies, load_frame, load_run, run_study
     from smoothness.threat import ThreatModel
     from smoothness.training import Adversarial, Recipe, TrainingResult, train
+    from smoothness.vocabulary import Vocabulary, glove
     from smoothness.wrapping import wrap
 
 _HOMES = {
@@ -115,11 +129,13 @@ _HOMES = {
     "DecisionBoundary": "attacks",
     "DeepFool": "attacks",
     "Dial": "activations",
+    "EstimatorModel": "estimators",
     "EvolutionGradient": "attacks",
     "ExactDistance": "analyzers",
     "FGSM": "attacks",
     "GlobalLipschitz": "analyzers",
     "FMN": "attacks",
+    "GoodWordInsertion": "attacks",
     "GradientKinks": "analyzers",
     "GradientVariation": "analyzers",
     "InputCurvature": "analyzers",
@@ -147,10 +163,14 @@ _HOMES = {
     "Split": "data",
     "Square": "attacks",
     "SwapReport": "activations",
+    "TextDataset": "data",
     "ThreatModel": "threat",
     "TrainingResult": "training",
     "Transfer": "attacks",
     "TransferMatrix": "analyzers",
+    "Vocabulary": "vocabulary",
+    "WordResult": "attacks",
+    "WordSubstitution": "attacks",
     "activation": "activations",
     "activation_facts": "activations",
     "analyze": "panel",
@@ -160,6 +180,8 @@ _HOMES = {
     "compare": "study",
     "dial": "activations",
     "find_dial": "activations",
+    "glove": "vocabulary",
+    "good_words": "attacks",
     "kinks_by_bisection": "analyzers",
     "kinks_on_segments": "analyzers",
     "linear_regions": "analyzers",
@@ -210,9 +232,11 @@ __all__ = [
     "DecisionBoundary",
     "DeepFool",
     "Dial",
+    "EstimatorModel",
     "EvolutionGradient",
     "ExactDistance",
     "GlobalLipschitz",
+    "GoodWordInsertion",
     "GradientKinks",
     "GradientVariation",
     "InputCurvature",
@@ -239,10 +263,14 @@ __all__ = [
     "Split",
     "Square",
     "SwapReport",
+    "TextDataset",
     "ThreatModel",
     "TrainingResult",
     "Transfer",
     "TransferMatrix",
+    "Vocabulary",
+    "WordResult",
+    "WordSubstitution",
     "__version__",
     "activation",
     "activation_facts",
@@ -253,6 +281,8 @@ __all__ = [
     "compare",
     "dial",
     "find_dial",
+    "glove",
+    "good_words",
     "kinks_by_bisection",
     "kinks_on_segments",
     "linear_regions",

@@ -16,10 +16,10 @@ def check_model(model: nn.Module) -> nn.Module:
     >>> check_model(len)
     Traceback (most recent call last):
         ...
-    TypeError: model must be an nn.Module, got builtin_function_or_method; wrap the function in a module
+    TypeError: model must be an nn.Module, got builtin_function_or_method; pass smoothness.wrap(model)
     """
     if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be an nn.Module, got {type(model).__name__}; wrap the function in a module")
+        raise TypeError(f"model must be an nn.Module, got {type(model).__name__}; pass smoothness.wrap(model)")
     return model
 
 

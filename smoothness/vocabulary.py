@@ -33,6 +33,21 @@ def tokenize(text: str) -> list[str]:
     return _TOKEN.findall(text.lower())
 
 
+def words_of(sentence: object, row: int) -> list[str]:
+    """Tokens of a text, or of a list of them as it stands; `row` is for the error.
+
+    >>> words_of(None, 3)
+    Traceback (most recent call last):
+        ...
+    TypeError: row 3: expected a text or a list of tokens, got NoneType; drop the row
+    """
+    if isinstance(sentence, str):
+        return tokenize(sentence)
+    if not isinstance(sentence, Sequence) or not all(isinstance(token, str) for token in sentence):
+        raise TypeError(f"row {row}: expected a text or a list of tokens, got {type(sentence).__name__}; drop the row")
+    return list(sentence)
+
+
 def is_word(inputs: Tensor) -> Tensor:
     """Which rows hold a word, not padding: (n, length, d) -> (n, length), 1 or 0 in the inputs' type.
 
@@ -84,15 +99,18 @@ class Vocabulary:
 
         Raises:
             ValueError: a sentence without a token or, if strict, without a known one; named by its row.
+            TypeError: a sentence that is neither text nor tokens, named by its row; one text instead of several.
 
         >>> words = Vocabulary(("good", "bad"), torch.tensor([[1.0, 0.0], [-1.0, 0.0]]))
         >>> words.encode(["Bad!"], length=3).tolist()
         [[[-1.0, 0.0], [0.0, 0.0], [-8.0, -8.0]]]
         """
         check_count("length", length)
+        if isinstance(sentences, str):
+            raise TypeError(f"sentences must be a list, got the one text {sentences[:40]!r}; write [text]")
         rows = torch.full((len(sentences), length), len(self.words) + 1)
         for place, sentence in enumerate(sentences):
-            tokens = (tokenize(sentence) if isinstance(sentence, str) else list(sentence))[:length]
+            tokens = words_of(sentence, place)[:length]
             found = [self.places.get(token, len(self.words)) for token in tokens]
             if not found:
                 raise ValueError(f"row {place}: the sentence is empty; expected at least one word, drop the row")
@@ -109,12 +127,17 @@ class Vocabulary:
         """Tokens behind inputs of `encode`; "<unknown>" for what was not in the vocabulary.
 
         Raises:
-            ValueError: a row that is neither a word's vector nor padding, such as a perturbed one.
+            ValueError: a row that is neither a word's vector nor padding, such as a perturbed one; inputs of
+                another shape.
 
         >>> words = Vocabulary(("good", "bad"), torch.tensor([[1.0, 0.0], [-1.0, 0.0]]))
         >>> words.decode(words.encode(["bad bad film"], length=4))
         [['bad', 'bad', '<unknown>']]
         """
+        if inputs.ndim != 3 or inputs.shape[2] != self.vectors.shape[1]:
+            raise ValueError(
+                f"expected inputs (n, length, {self.vectors.shape[1]}) of encode, got shape {tuple(inputs.shape)}"
+            )
         present, found = is_word(inputs).bool(), []
         for place, (rows, kept) in enumerate(zip(inputs.detach().cpu(), present.cpu(), strict=True)):
             tokens = [self._rows.get(row.tobytes()) for row in rows[kept].float().numpy()]

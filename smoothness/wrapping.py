@@ -49,7 +49,7 @@ def wrap(
         upcast: work on a float32 copy of a float16 or bfloat16 model.
 
     Raises:
-        TypeError: a model that is not callable, half precision without `upcast`, an output that is no
+        TypeError: a model that is a class or not callable, half precision without `upcast`, an output that is no
             floating-point tensor or cannot be chosen.
         ValueError: an output field that does not exist (those that do are named), extras with several rows; an
             estimator that is not fitted, or whose classes are numbers other than 0, 1, 2, ...
@@ -64,6 +64,8 @@ def wrap(
         if output is not None or inputs is not None or extras or arrays or upcast:
             raise TypeError(f"{type(model).__name__} is a scikit-learn estimator; call wrap(estimator) without more")
         return EstimatorModel(model)
+    if isinstance(model, type):
+        raise TypeError(f"model must be a model, got the class {model.__name__}; make one, and fit or load it")
     if not isinstance(model, nn.Module) and not callable(model):
         raise TypeError(f"model must be an nn.Module or a function, got {type(model).__name__} {model!r}")
     if arrays and isinstance(model, nn.Module):

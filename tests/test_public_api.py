@@ -33,3 +33,12 @@ def test_importing_stays_light():
     code = "import sys, smoothness as sm; sm.PGD; print('seaborn' in sys.modules, 'pandas' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert found.stdout.strip() == "False False"
+
+
+def test_names_of_sentences_and_classical_models():
+    names = {"EstimatorModel", "GoodWordInsertion", "TextDataset", "Vocabulary", "WordResult", "WordSubstitution"}
+    assert names | {"build_classical", "glove", "good_words", "list_classical"} <= set(sm.__all__)
+    from smoothness import attacks, data, models
+
+    for package in (attacks, data, models):  # one object under both names
+        assert all(getattr(sm, name) is getattr(package, name) for name in set(sm.__all__) & set(package.__all__))

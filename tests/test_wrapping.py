@@ -179,6 +179,7 @@ def test_inputs_follow_the_models_device():
     ("arguments", "message"),
     [
         ({"model": 3}, "model must be an nn.Module or a function, got int 3"),
+        ({"model": nn.Linear}, "model must be a model, got the class Linear; make one, and fit or load it"),
         ({"output": 2.0}, "output must be a field's name, an index or a function, got 2.0"),
         ({"inputs": 1}, "inputs must be a keyword or a function of the tensor, got 1"),
         ({"arrays": True}, "arrays=True is for predict functions, got the module Foreign"),

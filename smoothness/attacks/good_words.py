@@ -35,6 +35,9 @@ def good_words(texts: Sequence[str], labels: Tensor, good: int, count: int = 50)
     if not a or not b:
         raise ValueError(f"class {good} needs texts of its own and of others; got {a} and {b}")
 
+    if not inside:
+        raise ValueError(f"no text of class {good} holds a word; give texts with words")
+
     def odds(word: str) -> float:
         mine, theirs = inside[word], outside[word]
         return math.log((mine + 0.5) / (a - mine + 0.5)) - math.log((theirs + 0.5) / (b - theirs + 0.5))

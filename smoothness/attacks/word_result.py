@@ -15,7 +15,7 @@ from smoothness._state import model_device, probing
 from smoothness.attacks.losses import margin_loss
 from smoothness.attacks.result import STATUSES
 from smoothness.measurement import Measurement
-from smoothness.vocabulary import Vocabulary, tokenize
+from smoothness.vocabulary import Vocabulary, words_of
 
 Edit = tuple[str, str]  # a token before and after; "" where it was put in, or pushed out
 Texts = Sequence[str] | Sequence[Sequence[str]] | Tensor
@@ -123,8 +123,10 @@ def attack_sentences(
         good: sentences of this label are left out; -1 for none.
     """
     check_model(model)
+    if isinstance(texts, str):
+        raise TypeError(f"texts must be a list, got the one text {texts[:40]!r}; write [text]")
     known = vocabulary.decode(texts) if isinstance(texts, Tensor) else texts
-    sentences = [(tokenize(text) if isinstance(text, str) else list(text))[:length] for text in known]
+    sentences = [words_of(text, row)[:length] for row, text in enumerate(known)]
     if not sentences:
         raise ValueError("there are no sentences; pass at least one")
     labels = check_labels(y, len(sentences))

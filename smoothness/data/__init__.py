@@ -9,6 +9,7 @@ from typing import Any
 from smoothness._checks import check_choice
 from smoothness.data.dataset import Dataset, Split
 from smoothness.data.dimensions import noise_dimensions, upsample
+from smoothness.data.enlarged import load_noisy, load_upsampled
 from smoothness.data.folders import load_folder
 from smoothness.data.gaussians import Gaussians, load_gaussians
 from smoothness.data.images import load_digits, load_fashion
@@ -22,9 +23,11 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
     "fashion": load_fashion,
     "folder": load_folder,
     "gaussians": load_gaussians,
+    "noisy": load_noisy,
     "spam": load_spam,
     "spheres": load_spheres,
     "texts": load_texts,
+    "upsampled": load_upsampled,
 }
 
 

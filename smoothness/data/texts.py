@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from smoothness._checks import check_count
 from smoothness.data.dataset import Dataset, Split
 from smoothness.vocabulary import UNKNOWN, Vocabulary, glove, tokenize
 
@@ -57,15 +60,19 @@ def load_spam(length: int = 120) -> TextDataset:
     return _shipped("spam", "spamassassin.tsv.gz", length, "Apache SpamAssassin public corpus, PDDL and CC0")
 
 
-def load_texts(path: str, length: int = 24, source: str = "your own table") -> TextDataset:
+def load_texts(path: str | os.PathLike[str], length: int = 24, source: str = "your own table") -> TextDataset:
     """A table of your own: tab-separated, gzipped or not, with the columns split (train, dev, test), label and text.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a row without its three columns, label or words, or of an unknown split, named with its line; a
-            label of dev or test that training lacks; a split without rows.
+        ValueError: a file that is damaged or not UTF-8; a row without its three columns, label or words, none of whose
+            first `length` words the vocabulary knows, or of an unknown split, named with its line; a label of dev or
+            test that training lacks; one class alone; a split without rows.
     """
-    return _dataset(Path(path).stem, path, Path(path).read_bytes(), length, source)
+    file = Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"{path} is no file; give path, of a table that exists")
+    return _dataset(file.stem, str(path), file.read_bytes(), length, source)
 
 
 def _shipped(name: str, file: str, length: int, source: str) -> TextDataset:
@@ -74,10 +81,11 @@ def _shipped(name: str, file: str, length: int, source: str) -> TextDataset:
 
 
 def _dataset(name: str, file: str, stored: bytes, length: int, source: str, strict: bool = True) -> TextDataset:
-    rows = _rows(file, stored, strict)
+    check_count("length", length)
+    vocabulary = glove()
+    rows = _rows(file, stored, vocabulary, length) if strict else _rows(file, stored)
     classes = tuple(sorted({label for split, label, _ in rows if split == "train"}))
     numbers = {label: number for number, label in enumerate(classes)}
-    vocabulary = glove()
     splits = {}
     for split in SPLITS:
         own = [(label, text) for where, label, text in rows if where == split]
@@ -90,6 +98,8 @@ def _dataset(name: str, file: str, stored: bytes, length: int, source: str, stri
         labels = torch.tensor([numbers[label] for label, _ in own])
         sentences = [tokenize(text) or [UNKNOWN] for text in texts]
         splits[split] = Split(vocabulary.encode(sentences, length, strict=False), labels, texts)
+    if len(classes) < 2:
+        raise ValueError(f"{file}: there is one class, {classes[0]!r}; at least two are needed")
     return TextDataset(
         name,
         splits["train"],
@@ -103,11 +113,12 @@ def _dataset(name: str, file: str, stored: bytes, length: int, source: str, stri
     )
 
 
-def _rows(file: str, stored: bytes, strict: bool) -> list[tuple[str, str, str]]:
-    """Split, label and text of every row."""
-    plain = gzip.decompress(stored) if stored[:2] == b"\x1f\x8b" else stored
+def _rows(
+    file: str, stored: bytes, vocabulary: Vocabulary | None = None, length: int = 0
+) -> list[tuple[str, str, str]]:
+    """Split, label and text of every row; with a vocabulary, each needs one of its words among the first `length`."""
     found = []
-    lines = io.StringIO(plain.decode("utf-8"), newline="\n")
+    lines = io.StringIO(_text(file, stored), newline="\n")
     for number, line in enumerate(lines, start=1):
         columns = line.rstrip("\r\n").split("\t")
         if number == 1:
@@ -122,7 +133,27 @@ def _rows(file: str, stored: bytes, strict: bool) -> list[tuple[str, str, str]]:
             raise ValueError(f"{where}: expected split train, dev or test, got {split!r}; correct it")
         if not label.strip():
             raise ValueError(f"{where}: the label is missing; add it, or drop the row")
-        if strict and not tokenize(text):
-            raise ValueError(f"{where}: the text {text[:40]!r} holds no word; drop the row")
+        if vocabulary is not None:
+            tokens = tokenize(text)
+            if not tokens:
+                raise ValueError(f"{where}: the text {text[:40]!r} holds no word; drop the row")
+            if not any(token in vocabulary.places for token in tokens[:length]):
+                raise ValueError(
+                    f"{where}: none of the first {length} words is known ({text[:40]!r}); expected one of the "
+                    f"vocabulary's {len(vocabulary.words)}, drop the row"
+                )
         found.append((split, label, text))
     return found
+
+
+def _text(file: str, stored: bytes) -> str:
+    """What a file holds, unpacked and decoded."""
+    try:
+        plain = gzip.decompress(stored) if stored[:2] == b"\x1f\x8b" else stored
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{file} is damaged or cut short ({error}); get it anew") from None
+    try:
+        return plain.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = plain.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{file}, line {line}: expected UTF-8 ({error.reason}); save the table as UTF-8") from None

@@ -107,7 +107,7 @@ def load_data(name: str, examples: int) -> tuple[Tensor, Tensor | None, tuple[fl
     >>> inputs.shape, labels.unique().numel(), bounds
     (torch.Size([20, 1, 8, 8]), 10, (0.0, 1.0))
     """
-    names = sorted(set(DATASETS) - {"folder"})  # a folder is given by its path
+    names = sorted(set(DATASETS) - {"folder", "texts"})  # read from a path: a folder is given by it
     if name in names or Path(name).is_dir():
         data = load_dataset(name) if name in names else load_dataset("folder", path=name)
         sample = data.test.balanced(min(examples, len(data.test)))

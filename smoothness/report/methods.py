@@ -18,10 +18,14 @@ from smoothness.threat import ThreatModel
 # Quantities that stand in the report's figures and tables.
 _SHOWN = {
     "attack_success",
+    "boundary_distance_l1",
+    "boundary_distance_l2",
+    "boundary_distance_linf",
     "clean_accuracy",
     "correct",
     "figure_trustworthy",
     "gradient_masked",
+    "input_dimensions",
     "jacobian_norm",
     "kink_density",
     "margin",

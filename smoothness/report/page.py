@@ -9,6 +9,7 @@ import pandas as pd
 
 from smoothness.consistency import Check
 from smoothness.report.answer import Answer, answer
+from smoothness.report.dimensions import dimension_answer, slope_table
 from smoothness.report.displays import (
     Table,
     attack_table,
@@ -22,7 +23,7 @@ from smoothness.report.distances import distance_table, families, overall
 from smoothness.report.downloads import Download, render_latex, render_parquet
 from smoothness.report.gallery import RULE, Wall, walls
 from smoothness.report.methods import methods
-from smoothness.report.plates import Plate, plates
+from smoothness.report.plates import Plate, dimension_plates, plates
 from smoothness.report.provenance import flatten, provenance, scrub
 from smoothness.report.sentences import RULE as SENTENCE_RULE
 from smoothness.report.sentences import SentenceWall, sentence_pages
@@ -31,6 +32,7 @@ from smoothness.report.tables import check_columns, per_seed, split_valid, summa
 from smoothness.study import Run, StudyConfig
 from smoothness.study.cells import excluded as excluded_cells
 from smoothness.study.escaping import render_csv
+from smoothness.study.slopes import dimension_slopes
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Page:
     masking: Table
     comparison: Table | None
     distances: Table | None
+    slopes: Table | None
     summary: Table
     raw: Table
     attacks: Table
@@ -91,6 +94,9 @@ def build_page(run: Run, checks: Sequence[Check]) -> Page:
     measured, whole = families(frame), run.config.scale == "full" and not run.missing
     if measured:
         found.paragraphs.insert(0, ("", overall(measured, whole=whole)))
+    slopes = dimension_slopes(run.frame)
+    if slopes:
+        found.paragraphs[:] = [("", dimension_answer(slopes, whole=whole))]
     results = summary_frame(seeds)
     results.insert(0, "study", str(run.config.name))
     if headline is not None:
@@ -108,7 +114,7 @@ def build_page(run: Run, checks: Sequence[Check]) -> Page:
         missing=[scrub(label) for label in run.missing if label not in run.failed],
         errors=[(scrub(label), scrub(message)) for label, message in run.failed.items()],
         left_out=[(scrub(label), scrub(reason)) for label, reason in excluded_cells(run.config)],
-        plates=plates(frame, seeds, headline, run.config.threat.norm),
+        plates=[*dimension_plates(slopes), *plates(frame, seeds, headline, run.config.threat.norm)],
         gallery=walls(run.cells, examples),
         gallery_rule=RULE,
         sentences=sentence_pages(run.cells, examples),
@@ -116,6 +122,7 @@ def build_page(run: Run, checks: Sequence[Check]) -> Page:
         masking=masking_table(seeds, masked, headline),
         comparison=comparison_table(found),
         distances=distance_table(measured, run.config.claim, whole=whole),
+        slopes=slope_table(slopes, run.config.claim, whole=whole),
         summary=summary,
         raw=raw_table(seeds),
         attacks=attack_table(frame, seeds, headline),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from smoothness.report.answer import format_255
 from smoothness.report.curves import activation_curves, describe_order, smoothness_order
+from smoothness.report.dimensions import slopes_in_words
 from smoothness.report.distances import Family, families, listing
 from smoothness.report.figures import (
     certified_curves,
@@ -23,12 +24,14 @@ from smoothness.report.figures import (
     draw_tradeoff,
     lipschitz_sides,
 )
+from smoothness.report.figures.dimensions import draw_dimensions
 from smoothness.report.figures.distances import draw_distances
 from smoothness.report.methods import norm_name
 from smoothness.report.style import figure_style, order_activations, to_svg
 from smoothness.report.success import robust_curves, tested_epsilons
 from smoothness.report.tables import Spread, layer_roughness, spreads
 from smoothness.study.reductions import normalised
+from smoothness.study.slopes import Slope
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,25 @@ def plates(frame: pd.DataFrame, seeds: pd.DataFrame, headline: float | None, nor
         *([_of_distances(near)] if near else []),
     ]
     return [*found, *certified_plates(frame, ball), *lipschitz_plates(frame)]
+
+
+def dimension_plates(slopes: Sequence[Slope]) -> list[Plate]:
+    """Of studies that varied the number of input dimensions."""
+    if not slopes:
+        return []
+    return [
+        _plate(
+            "dimensions",
+            "Distance to the boundary against the number of dimensions",
+            "Distance to the nearest misclassified input (input units; an upper bound by attack), median over "
+            "correctly classified examples: points are medians over seeds, bands run from the smallest seed to the "
+            "largest. Both axes are logarithmic, so that a power of n is a straight line. Where clean accuracy falls "
+            "with n (see the table), the signal is harder to learn and not only the distance shorter.",
+            f"Line charts of distance against n. Slopes: {slopes_in_words(slopes)}.",
+            draw_dimensions,
+            slopes,
+        )
+    ]
 
 
 def certified_plates(frame: pd.DataFrame, norm: str) -> list[Plate]:

@@ -31,6 +31,13 @@ def distances(
     estimators, by the default attack of `MinimalPerturbation` for networks.
     """
     yield next_class(data.train, x, y, norm)
+    yield replace(to_boundary(data, model, x, y, norm, queries, seed), quantity=QUANTITIES[0])
+
+
+def to_boundary(
+    data: Dataset, model: nn.Module, x: Tensor, y: Tensor, norm: Norm, queries: int, seed: int
+) -> Measurement:
+    """Distance to the nearest misclassified input, by the best method there is for the model; see `distances`."""
     if not isinstance(model, EstimatorModel):
         found = MinimalPerturbation(norm, data.bounds)(model, x, y)
     elif has_exact_distance(model.estimator):
@@ -39,7 +46,7 @@ def distances(
         starts = data.train.balanced(min(_STARTS, len(data.train))).inputs
         attack = DecisionBoundary(ThreatModel(norm, None, bounds=data.bounds), queries, starts, seed=seed)
         found = MinimalPerturbation(norm, data.bounds, attack)(model, x, y)
-    yield replace(found, quantity=QUANTITIES[0], details={})
+    return replace(found, details={})
 
 
 def next_class(train: Split, x: Tensor, y: Tensor, norm: Norm) -> Measurement:

@@ -17,6 +17,7 @@ from smoothness.data import Dataset
 from smoothness.measurement import Measurement
 from smoothness.study.analyzer_base import AnalyzerBase, Architectures
 from smoothness.study.attack_settings import AttackSettings, seeded
+from smoothness.study.dimension_settings import DimensionSettings
 from smoothness.study.distances import QUANTITIES, distances
 from smoothness.study.fields import Count, Flag, Parameters, Ratio
 from smoothness.study.imports import ImportPath
@@ -152,6 +153,7 @@ AnySettings = (
     | LipschitzSettings
     | RoughnessSettings
     | DistanceSettings
+    | DimensionSettings
     | WordSettings
     | GoodWordSettings
     | ImportedAnalyzer
@@ -173,7 +175,7 @@ def analyze(
     for settings in analyzers:
         if settings.covers(*network, seed):
             sample = x[: settings.examples], y[: settings.examples]
-            if isinstance(settings, DistanceSettings):
+            if isinstance(settings, (DistanceSettings, DimensionSettings)):
                 several = settings.measure_near(data, model, *sample, seed)
             else:
                 several = settings.measure(model, *sample, seed, allowed)

@@ -147,6 +147,8 @@ def test_good_words_are_those_of_the_class():
     labels = torch.tensor([1, 0, 1, 0, 1])
     assert set(good_words(texts, labels, good=0, count=2)) == {"the", "list"}
     assert set(good_words(texts, labels, good=1, count=3)) == {"win", "cash", "prize"}
+    with pytest.raises(ValueError, match="no text of class 0 holds a word; give texts with words"):
+        good_words(["", "win cash"], torch.tensor([0, 1]), good=0)
     with pytest.raises(ValueError, match="class 2 needs texts of its own and of others; got 0 and 5"):
         good_words(texts, labels, good=2)
 
@@ -204,6 +206,19 @@ def test_insertion_pushes_words_out_and_says_so():
 def test_what_cannot_be_attacked(make, message):
     with pytest.raises(ValueError, match=message):
         make(vocabulary(0))
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ("a b", r"texts must be a list, got the one text 'a b'; write \[text\]"),
+        (["a", None], "row 1: expected a text or a list of tokens, got NoneType; drop the row"),
+    ],
+)
+def test_what_is_no_list_of_sentences(texts, message):
+    attack = WordSubstitution(vocabulary(0), 4)
+    with pytest.raises(TypeError, match=message):
+        attack(Scorer(0), texts, torch.tensor([0, 0]))
 
 
 @pytest.mark.slow

@@ -120,20 +120,61 @@ def test_sentences_that_cannot_be_read(texts, message):
         ("train\tyes\t ", r"mine.tsv, line 2: the text ' ' holds no word; drop the row"),
         ("train\tyes", r"mine.tsv, line 2: expected split, label and text with tabs between, got 2 columns"),
         ("tran\tyes\thello", r"mine.tsv, line 2: expected split train, dev or test, got 'tran'"),
-        ("dev\tno\thello", r"mine.tsv: label 'no' of split 'dev' has no row in train; add some"),
+        ("dev\tmaybe\thello", r"mine.tsv: label 'maybe' of split 'dev' has no row in train; add some"),
+        ("test\tno\txqzzy vvvv", r"mine.tsv, line 2: none of the first 24 words is known \('xqzzy vvvv'\); expected"),
+        ("", r"mine.tsv, line 2: expected split, label and text with tabs between, got 1 columns"),
     ],
 )
 def test_tables_that_are_wrong(tmp_path, monkeypatch, line, message):
     monkeypatch.chdir(tmp_path)
     rows = ["split\tlabel\ttext", line, "train\tyes\thello", "dev\tyes\thi there", "test\tyes\thow are you"]
+    rows += ["train\tno\tgood bye"]
     (tmp_path / "mine.tsv").write_text("\n".join(rows), encoding="utf-8")
     with pytest.raises(ValueError, match=message):
         sm.load_dataset("texts", path="mine.tsv")
     (tmp_path / "mine.tsv").write_text("\n".join([rows[0], *rows[2:]]), encoding="utf-8")
-    assert sm.load_dataset("texts", path="mine.tsv").classes == ("yes",)
+    assert sm.load_dataset("texts", path="mine.tsv").classes == ("no", "yes")
     (tmp_path / "mine.tsv").write_text("label\ttext", encoding="utf-8")
     with pytest.raises(ValueError, match=r"mine.tsv, line 1: expected the columns split, label, text"):
         sm.load_dataset("texts", path="mine.tsv")
+
+
+def test_files_that_are_no_tables(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"gone\.tsv is no file; give path, of a table that exists"):
+        sm.load_dataset("texts", path="gone.tsv")
+    with pytest.raises(FileNotFoundError, match="is no file"):
+        sm.load_dataset("texts", path=tmp_path)
+    (tmp_path / "cut.tsv.gz").write_bytes(gzip.compress(b"split\tlabel\ttext\n" * 50)[:-12])
+    with pytest.raises(ValueError, match=r"cut\.tsv\.gz is damaged or cut short"):
+        sm.load_dataset("texts", path="cut.tsv.gz")
+    (tmp_path / "old.tsv").write_bytes("split\tlabel\ttext\ntrain\tyes\tcafé\n".encode("latin1"))
+    with pytest.raises(ValueError, match=r"old\.tsv, line 2: expected UTF-8 .*; save the table as UTF-8"):
+        sm.load_dataset("texts", path="old.tsv")
+    rows = ["split\tlabel\ttext", *(f"{split}\tyes\thello" for split in ("train", "dev", "test"))]
+    (tmp_path / "one.tsv").write_text("\n".join(rows), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"one\.tsv: there is one class, 'yes'; at least two are needed"):
+        sm.load_dataset("texts", path="one.tsv")
+    with pytest.raises(ValueError, match="length must be a whole number of at least 1, got 0"):
+        sm.load_dataset("texts", path="one.tsv", length=0)
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ("pay my bill", r"sentences must be a list, got the one text 'pay my bill'; write \[text\]"),
+        (["pay", None], r"row 1: expected a text or a list of tokens, got NoneType; drop the row"),
+        ([["pay"], [3]], r"row 1: expected a text or a list of tokens, got list; drop the row"),
+    ],
+)
+def test_what_is_no_sentence(texts, message):
+    with pytest.raises(TypeError, match=message):
+        glove().encode(texts, 4)
+
+
+def test_inputs_of_another_shape_are_not_decoded():
+    with pytest.raises(ValueError, match=r"expected inputs \(n, length, 50\) of encode, got shape \(2, 4, 40\)"):
+        glove().decode(torch.zeros(2, 4, 40))
 
 
 def test_vocabularies_that_are_wrong():

@@ -70,3 +70,12 @@ def test_bad_estimators_are_refused_with_the_remedy() -> None:
     with pytest.raises(ValueError, match="fitted on 2 features"):
         sm.wrap(LogisticRegression().fit([[0.0, 1.0], [1.0, 0.0]], [0, 1]))(torch.zeros(1, 3))
     assert classical_options("nearest_neighbour") == []
+
+
+@pytest.mark.parametrize("attack", [sm.Square(sm.ThreatModel("linf", 0.1)), sm.DecisionBoundary(sm.ThreatModel("l2"))])
+def test_attacks_say_what_to_do_with_a_bare_estimator(attack):
+    x, y = torch.rand(2, 4), torch.tensor([0, 1])
+    with pytest.raises(TypeError, match=r"got LogisticRegression; pass smoothness\.wrap\(model\)"):
+        attack(LogisticRegression(), x, y)
+    with pytest.raises(ValueError, match=r"LogisticRegression is not fitted; call its fit\("):
+        attack(sm.wrap(LogisticRegression()), x, y)

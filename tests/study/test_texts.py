@@ -40,6 +40,9 @@ epsilons = [0.0625, 0.5]
 [[attacks]]
 kind = "pgd"
 steps = 3
+[[attacks]]
+kind = "cascade"
+epsilons = [0.5]
 [[analyzers]]
 kind = "words"
 cosine = 0.3
@@ -72,6 +75,12 @@ def test_words_are_attacked_kept_and_shown(study, tmp_path):
     rows = run.frame[run.frame["quantity"] == "word_attack_success"]
     assert set(rows["bound"]) == {"lower"}
     assert len(rows) == 8
+    cascade = run.frame[run.frame["attack"] == "cascade-standard"]
+    assert set(cascade["epsilon"]) == {0.5}
+    assert len(cascade) == 8
+    pgd = run.frame[(run.frame["attack"] == "pgd-ce") & (run.frame["epsilon"] == 0.5)]
+    assert len(pgd) == 8
+    assert cascade["value"].sum() >= pgd["value"].sum()
     cell = str(run.cells[0]["cell"])
     kept = run.examples(cell)
     edits = json.loads(bytes(kept["sentences"].tolist()))
@@ -133,6 +142,7 @@ def test_shipped_study(scale):
     assert config.data.name == "clinc150"
     assert len(config.factors.activation) >= 4
     assert any(settings.kind == "words" for settings in config.analyzers)
+    assert scale == "full" or any(settings.kind == "cascade" for settings in config.attacks)
     if scale == "full":
         assert config.factors.seed == (0, 1, 2, 3, 4)
         assert set(config.factors.architecture) == {"text_cnn", "transformer"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
@@ -19,6 +21,7 @@ from smoothness.report.style import (
 )
 
 MOST_COLUMNS = 4
+_TITLE = 22  # characters of a panel title that fit beside three others
 
 
 def format_epsilon(epsilon: float) -> str:
@@ -67,7 +70,7 @@ def draw_robust_accuracy(frame: pd.DataFrame, *, narrow: bool = False) -> Figure
             markers={k: s.marker for k, s in style.items()}, legend=False, ax=ax,
             err_kws={"alpha": 0.15, "linewidth": 0},
         )  # fmt: skip
-        ax.set_title(architecture)
+        ax.set_title(textwrap.fill(architecture, _TITLE))
         ax.set_xticks(range(len(epsilons)), [format_epsilon(e) if images else f"{e:.4g}" for e in epsilons])
         ax.set(
             xlabel=f"{word}{', in 1/255' if images else ''} ({frame['norm'].iloc[0]})",
@@ -112,7 +115,7 @@ def draw_tradeoff(frame: pd.DataFrame, *, narrow: bool = False) -> Figure:
                 palette={k: s.colour for k, s in style.items()}, markers={k: s.marker for k, s in style.items()},
                 linewidth=edge, edgecolor="white", legend=False, ax=ax, zorder=3 if edge else 2,
             )  # fmt: skip
-        ax.set_title(architecture)
+        ax.set_title(textwrap.fill(architecture, _TITLE))
         ax.set(xlabel="clean accuracy" if columns > 2 else "clean accuracy, attacked examples", ylabel="")
         ax.set(xlim=_limits(frame["clean_accuracy_attacked"]), ylim=_limits(frame["robust_accuracy"]))
         for axis in (ax.xaxis, ax.yaxis):
