@@ -242,6 +242,6 @@ def boundary(pool: Survivors, rows: Tensor, plan: Plan) -> None:
     with pool.stage("boundary", rows):
         for attack in (
             InwardWalk(plan.threat, seed=plan.seed + 141, batch_size=plan.batch_size),
-            DecisionBoundary(plan.threat, seed=plan.seed + 140, batch_size=plan.batch_size),
+            DecisionBoundary(plan.threat, method="hop", seed=plan.seed + 140, batch_size=plan.batch_size),
         ):
             pool.use(attack, rows, beyond=True)
