@@ -22,6 +22,7 @@ from smoothness.analyzers.masking_audit import MaskingAudit, MaskingVerdicts
 from smoothness.analyzers.minimal_perturbation import MinimalPerturbation
 from smoothness.analyzers.nearest_break import BreakDistances, NearestBreak
 from smoothness.analyzers.oscillation import LocalOscillation
+from smoothness.analyzers.paths import Segments, attack_path, segments_along, segments_between
 from smoothness.analyzers.plane_maps import PlaneMap, plane_map
 from smoothness.analyzers.plateau_fraction import PlateauFraction, PlateauMeasurements
 from smoothness.analyzers.predictions import CleanPredictions, PredictionMeasurements
@@ -66,14 +67,18 @@ __all__ = [
     "Regions",
     "RobustAccuracyCurve",
     "SegmentVariation",
+    "Segments",
     "SmoothnessProbe",
     "StabilityMeasurements",
     "TransferMatrix",
     "TransferMeasurements",
     "VariationMeasurements",
+    "attack_path",
     "kinks_by_bisection",
     "kinks_on_segments",
     "linear_regions",
     "plane_map",
+    "segments_along",
+    "segments_between",
     "variation_on_segments",
 ]

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from smoothness.activations.base import Activation
 from smoothness.activations.catalogue import activation_facts, is_activation
 from smoothness.activations.facts import ActivationFacts
-from smoothness.activations.families.vector import GroupSort, MaxOut
+from smoothness.activations.families.vector import GroupSort, KWinners, MaxOut
 from smoothness.activations.functional import FUNCTIONS, input_of, read_call
 from smoothness.activations.recognition import counterpart, is_any_activation
 
@@ -25,7 +25,7 @@ _AFFINE_MODULES = (
     nn.ReflectionPad2d, nn.ReplicationPad2d, nn.PixelShuffle, nn.Upsample,
 )  # fmt: skip
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-_GROUPED = (nn.MaxPool2d, MaxOut, GroupSort)
+_GROUPED = (nn.MaxPool2d, MaxOut, GroupSort, KWinners)
 # Affine in one argument when the others are constants.
 _PRODUCTS: frozenset[Any] = frozenset(
     {
@@ -61,7 +61,7 @@ class Step:
     Attributes:
         node: the node.
         facts: of the activation that it is; None otherwise.
-        grouped: the max pooling, maxout or group sort that it is; None otherwise.
+        grouped: the max pooling, maxout, group sort or k winners that it is; None otherwise.
         call: what to call with the node's arguments, for an affine operation.
         label: module name, or the node's name for a function call.
     """
@@ -96,7 +96,7 @@ class _Tracer(fx.Tracer):
 
 
 def affine_graph(module: nn.Module) -> AffineGraph:
-    """Read a network of affine operations, elementwise activations, max pooling, maxout and group sort.
+    """Read a network of affine operations, elementwise activations, max pooling, maxout, group sort and k winners.
 
     Branches, residual sums, concatenation, reshaping, scaling by constants, evaluation-mode batch norm and dropout
     are understood, as modules or as function calls. Traced by torch.fx.
@@ -185,5 +185,5 @@ def is_product(step: Step) -> bool:
 def _unread(name: str, kind: str) -> TypeError:
     return TypeError(
         f"{name!r} ({kind}) cannot be read: the exact method reads affine operations, elementwise activations, max "
-        "pooling, maxout and group sort; use kinks_by_bisection, or SmoothnessProbe for values alone"
+        "pooling, maxout, group sort and k winners; use kinks_by_bisection, or SmoothnessProbe for values alone"
     )

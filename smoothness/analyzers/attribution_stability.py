@@ -21,16 +21,18 @@ from smoothness._checks import (
     check_positive,
 )
 from smoothness._norms import NORMS, Norm, random_in_ball
+from smoothness.analyzers.deep_lift import deep_lift
 from smoothness.analyzers.double import DoubleModel, double_model, in_double
 from smoothness.analyzers.input_curvature import slopes
 from smoothness.measurement import BoundKind, Measurement
 
-Method = Literal["saliency", "integrated_gradients", "smooth_grad"]
+Method = Literal["saliency", "integrated_gradients", "smooth_grad", "deep_lift"]
+_COMPLETE = ("integrated_gradients", "deep_lift")
 Attribute = Callable[[Tensor, Tensor], Tensor]
-_UNSOUND = ("deep_lift", "guided_backprop", "deconvolution", "lrp")
+_UNSOUND = ("guided_backprop", "deconvolution", "lrp")
 _FAILS = "the model's output or the attribution is NaN or infinite"
 _BLANK = "the attribution is 0 everywhere (a plateau, or a gradient that is hidden): there is nothing to compare"
-_INCOMPLETE = "only integrated gradients promise completeness"
+_INCOMPLETE = "only integrated gradients and DeepLift promise completeness"
 
 
 class StabilityMeasurements(NamedTuple):
@@ -57,21 +59,22 @@ class AttributionStability:
         completeness_error = |Σ A - (f(x) - f(baseline))|                                    "logit"
 
     (Yeh et al. 2019, arXiv 1901.09392, for the first and the fourth; Ghorbani et al. 2019, arXiv 1710.10547, for the
-    second and the third). Infidelity is that of the attribution per unit of input: for integrated gradients of
-    A / (x - baseline), so that a linear model has 0; it is the mean over the ball, an "estimate" as are the overlap
-    and the correlation. Completeness is asked of integrated gradients alone (Sundararajan et al. 2017,
-    arXiv 1703.01365): its error is that of the `steps`, which kinks and jumps make large.
+    second and the third). Infidelity is that of the attribution per unit of input: for integrated gradients and
+    DeepLift of A / (x - baseline), so that a linear model has 0; it is the mean over the ball, an "estimate" as are
+    the overlap and the correlation. Completeness is asked of these two alone (Sundararajan et al. 2017,
+    arXiv 1703.01365): the error of integrated gradients is that of the `steps`, which kinks and jumps make large.
 
-    Attributions are captum's: saliency (signed), integrated gradients (Gauss-Legendre rule), and SmoothGrad (mean over
-    `steps` inputs with normal noise of standard deviation radius / 2). They need captum, which
-    `pip install "smoothness[attribution]"` brings. DeepLift, guided backprop and LRP are refused: for activations
-    that they do not know by exact type they silently return something else. An attribution of 0 everywhere, as all
+    Attributions are captum's: saliency (signed), integrated gradients (Gauss-Legendre rule), SmoothGrad (mean over
+    `steps` inputs with normal noise of standard deviation radius / 2), and DeepLift's rescale rule, where it is valid:
+    for affine operations and elementwise activations that are modules, each called once. They need captum, which
+    `pip install "smoothness[attribution]"` brings. Guided backprop and LRP are refused: for activations that they do
+    not know by exact type they silently return something else. An attribution of 0 everywhere, as all
     of a step network's are, is not valid; train and explain such networks through a surrogate, and say so.
 
     Computed in float64 on a copy in evaluation mode; the global random state is put back.
 
     Args:
-        method: "saliency", "integrated_gradients" or "smooth_grad".
+        method: "saliency", "integrated_gradients", "smooth_grad" or "deep_lift".
         norm: "linf", "l2" or "l1", of the ball.
         radius: in input units.
         samples: offsets for each example; every example gets the same ones.
@@ -83,7 +86,8 @@ class AttributionStability:
 
     Raises:
         ModuleNotFoundError: captum is not installed.
-        TypeError: a model without gradients; the module is named.
+        TypeError: a model without gradients, or (deep_lift) one for which the rule is not valid; what is in the way
+            is named.
         ValueError: settings out of range, an unsound method, bad inputs or outputs.
     """
 
@@ -146,6 +150,9 @@ class AttributionStability:
                 "method": "gausslegendre",
             }
             return lambda x, y: _seeded(self.seed, lambda: path.attribute(x, target=y, **keywords))
+        if self.method == "deep_lift":
+            rule = deep_lift(captum, double.module)
+            return lambda x, y: _seeded(self.seed, lambda: rule(x, torch.full_like(x, self.baseline), y))
         saliency = captum.Saliency(double)
         if self.method == "saliency":
             return lambda x, y: _seeded(self.seed, lambda: saliency.attribute(x, target=y, abs=False))
@@ -165,7 +172,7 @@ class AttributionStability:
         offsets = random_in_ball(like, self.norm, self.radius, generator).to(x.device)
         here = attribute(x.clone().requires_grad_(), y).detach().flatten(1)
         slope = here
-        if self.method == "integrated_gradients":
+        if self.method in _COMPLETE:
             away = (x - self.baseline).flatten(1)
             slope = torch.where(away == 0, 0.0, here / torch.where(away == 0, 1.0, away))
         value = _logit(double, x, y)
@@ -193,7 +200,7 @@ class AttributionStability:
         size = found.pop("size")
         base = ["" if s > 0 else _BLANK if s == 0 else _FAILS for s in size.tolist()]
         whole = [
-            reason or ("" if self.method == "integrated_gradients" else _INCOMPLETE)
+            reason or ("" if self.method in _COMPLETE else _INCOMPLETE)
             for reason in ["" if s == s else _FAILS for s in size.tolist()]
         ]
         kinds: dict[str, tuple[str, BoundKind]] = {

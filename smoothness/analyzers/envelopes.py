@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from smoothness.activations.families.vector import GroupSort, MaxOut
+from smoothness.activations.families.vector import GroupSort, KWinners, MaxOut
 from smoothness.analyzers.segment_pieces import MERGE, Pieces, insert_vertices, is_own, marked
 
 
@@ -20,15 +20,21 @@ class Groups:
         members: (groups, k) flat feature indices; -1 for padding.
         shape: feature shape of the outputs.
         sorts: outputs are the sorted members; else their largest.
+        pool: the max pooling that they are the windows of; None for others.
+        features: feature shape of the inputs.
+        keep: number of members that k winners keep; 0 for others.
     """
 
     members: Tensor
     shape: tuple[int, ...]
     sorts: bool = False
+    pool: nn.MaxPool2d | None = None
+    features: tuple[int, ...] = ()
+    keep: int = 0
 
 
 def groups_of(module: nn.Module | None, features: tuple[int, ...], device: torch.device) -> Groups | None:
-    """The groups of a max pooling, maxout or group sort over features of this shape; None for other modules."""
+    """The groups of max pooling, maxout, group sort or k winners over features of this shape; None for others."""
     numbers = torch.arange(int(torch.tensor(features).prod()), device=device).view(1, *features)
     if isinstance(module, (MaxOut, GroupSort)):
         dim = module.dim if module.dim >= 0 else len(features) + 1 + module.dim
@@ -36,6 +42,9 @@ def groups_of(module: nn.Module | None, features: tuple[int, ...], device: torch
         grouped = numbers.reshape(*numbers.shape[:dim], -1, size, *numbers.shape[dim + 1 :]).movedim(dim + 1, -1)
         shape = tuple(grouped.shape[1:-1]) if isinstance(module, MaxOut) else features
         return Groups(grouped.reshape(-1, size), shape, isinstance(module, GroupSort))
+    if isinstance(module, KWinners) and module.start_dim > 0:
+        rivals = numbers.flatten(min(module.start_dim, len(features))).flatten(0, -2)
+        return Groups(rivals, features, keep=module.winners(rivals.shape[1]))
     if not isinstance(module, nn.MaxPool2d):
         return None
     kernel, stride, padding, dilation = (
@@ -51,68 +60,80 @@ def groups_of(module: nn.Module | None, features: tuple[int, ...], device: torch
             for d, s, o in [(dilation[0], stride[0], sizes[-2])]]  # fmt: skip
     members = [row[..., dilation[1] * j :][..., : stride[1] * sizes[-1] : stride[1]] for row in rows
                for j in range(kernel[1])]  # fmt: skip
-    return Groups(torch.stack(members, dim=-1).reshape(-1, len(members)), tuple(sizes))
+    windows = torch.stack(members, dim=-1).reshape(-1, len(members))
+    return Groups(windows, tuple(sizes), pool=module, features=features)
 
 
 def compete(pieces: Pieces, groups: Groups) -> tuple[Tensor, Tensor, Tensor]:
     """Cut the pieces where members of a group change places, then pass on the winners, or the sorted members.
 
-    The largest of lines is their upper envelope: from the winner at the left end, the next one is the first steeper
-    line to meet it. Returns as `activate`: the new index of each old piece, and (vertex, group) pairs.
+    Returns as `activate`: the new index of each old piece, and (vertex, group) pairs.
     """
-    members = groups.members.clamp_min(0)
-    padding = (groups.members < 0).any()
     length = pieces.lengths()
-    value, tangent = _lines(pieces, members, groups.members < 0 if padding else None)
-    find = _exchanges if groups.sorts else _envelope
-    row, offset = find(value, tangent, length)
+    row, offset = (_exchanges if groups.sorts else _envelope)(pieces, groups, length)
     inside = (offset > MERGE) & (length[row] - offset > MERGE)
     kept, _, _ = insert_vertices(pieces, row[inside], offset[inside])
     length = pieces.lengths()
     size: Tensor = torch.linalg.vector_norm(pieces.value, dim=1)
-    value, tangent = _lines(pieces, members, groups.members < 0 if padding else None)
-    middle = value + length[:, None, None] / 2 * tangent
+    middle = torch.addcmul(pieces.value, length[:, None] / 2, pieces.tangent)
     # Equal lines stay in one order: rounding must not make them change places.
     if groups.sorts:
-        place = middle.argsort(dim=2, stable=True)
+        place = middle[:, groups.members].argsort(dim=2, stable=True)
+        source = groups.members.expand(len(middle), -1, -1).gather(2, place)
         changed = (place[1:] != place[:-1]).any(dim=2)
     else:
-        place = middle.argmax(dim=2, keepdim=True)
-        won, lost = place[1:], place[:-1]
-        lead = (middle[1:].gather(2, won) - middle[1:].gather(2, lost))[..., 0]
-        changed = (won != lost)[..., 0] & (lead > 1e-13 * size[1:, None])
+        source = _winners(middle, groups)
+        won, lost = source[1:], source[:-1]
+        changed = (won != lost) & (middle[1:].gather(1, won) - middle[1:].gather(1, lost) > 1e-13 * size[1:, None])
     changed[(pieces.left[1:] == 0).nonzero().flatten()] = False
     vertex, unit = marked(changed)
     vertex = vertex + 1
-    flat = (len(pieces.left), -1)
-    if groups.sorts:
-        out = torch.zeros_like(pieces.value)
-        turn = torch.zeros_like(pieces.tangent)
-        where = members.flatten().expand(len(out), -1)
-        pieces.value = out.scatter_(1, where, value.gather(2, place).view(flat))
-        pieces.tangent = turn.scatter_(1, where, tangent.gather(2, place).view(flat))
-    else:
-        pieces.value, pieces.tangent = value.gather(2, place).view(flat), tangent.gather(2, place).view(flat)
     if pieces.stepped is not None:
-        own = is_own(pieces, length, size, vertex, members[unit, 0] if groups.sorts else unit)
+        own = is_own(pieces, length, size, vertex, groups.members[unit, 0].clamp_min(0) if groups.sorts else unit)
         vertex, unit = vertex[own], unit[own]
+    source = source.flatten(1)
+    value, tangent = pieces.value.gather(1, source), pieces.tangent.gather(1, source)
+    if groups.sorts:
+        where = groups.members.flatten().expand(len(value), -1)
+        value = torch.zeros_like(pieces.value).scatter_(1, where, value)
+        tangent = torch.zeros_like(pieces.tangent).scatter_(1, where, tangent)
+    pieces.value, pieces.tangent = value, tangent
     return kept, vertex, unit
 
 
-def _lines(pieces: Pieces, members: Tensor, absent: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Values and tangents of the members: (pieces, groups, k); padding lies far below and moves with nothing."""
-    value, tangent = pieces.value[:, members], pieces.tangent[:, members]
-    if absent is not None:
-        value, tangent = value.masked_fill(absent, -1e300), tangent.masked_fill(absent, 0.0)
-    return value, tangent
+def _winners(values: Tensor, groups: Groups) -> Tensor:
+    """(pieces, groups) flat index of the largest member, the first of equal ones."""
+    pool = groups.pool
+    if pool is None:
+        place = values[:, groups.members].argmax(dim=2, keepdim=True)
+        return groups.members.expand(len(values), -1, -1).gather(2, place)[..., 0]
+    _, inside = F.max_pool2d(
+        values.view(-1, *groups.features),
+        pool.kernel_size,
+        pool.stride,
+        pool.padding,
+        pool.dilation,
+        pool.ceil_mode,
+        return_indices=True,
+    )
+    plane = groups.features[-2] * groups.features[-1]
+    planes = torch.arange(0, plane * (inside[0].numel() // inside.shape[-1] // inside.shape[-2]), plane)
+    return (inside.view(len(values), len(planes), -1) + planes.to(inside.device)[:, None]).flatten(1)
 
 
-def _envelope(value: Tensor, tangent: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
-    """(piece, offset) of every vertex of every group's upper envelope."""
-    end = value + length[:, None, None] * tangent
-    first, last = value.argmax(dim=2), end.argmax(dim=2)
+def _envelope(pieces: Pieces, groups: Groups, length: Tensor) -> tuple[Tensor, Tensor]:
+    """(piece, offset) of every vertex of every group's upper envelope.
+
+    From the winner at the left end, the next one is the first steeper line to meet it. A line that wins at both ends
+    wins in between.
+    """
+    first = _winners(pieces.value, groups)
+    last = _winners(torch.addcmul(pieces.value, length[:, None], pieces.tangent), groups)
     row, group = (first != last).nonzero(as_tuple=True)
-    value, tangent, winner = value[row, group], tangent[row, group], first[row, group]
+    members, start = groups.members[group], first[row, group]
+    value, tangent = pieces.value[row[:, None], members], pieces.tangent[row[:, None], members]
+    value, tangent = value.masked_fill(members < 0, -1e300), tangent.masked_fill(members < 0, 0.0)
+    winner = (members == start[:, None]).to(torch.int8).argmax(dim=1)
     now = torch.zeros_like(length[row])
     rows, offsets = [row[:0]], [now[:0]]
     for _ in range(value.shape[1] - 1):
@@ -129,8 +150,9 @@ def _envelope(value: Tensor, tangent: Tensor, length: Tensor) -> tuple[Tensor, T
     return torch.cat(rows), torch.cat(offsets)
 
 
-def _exchanges(value: Tensor, tangent: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+def _exchanges(pieces: Pieces, groups: Groups, length: Tensor) -> tuple[Tensor, Tensor]:
     """(piece, offset) wherever two members of a group meet."""
+    value, tangent = pieces.value[:, groups.members], pieces.tangent[:, groups.members]
     one, other = torch.triu_indices(value.shape[2], value.shape[2], offset=1, device=value.device)
     gap, speed = value[..., one] - value[..., other], tangent[..., one] - tangent[..., other]
     row, group, pair = (gap * (gap + length[:, None, None] * speed) < 0).nonzero(as_tuple=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
@@ -12,83 +12,63 @@ from torch.autograd import forward_ad
 from smoothness.analyzers.affine_graph import AffineGraph, Step, is_product
 from smoothness.analyzers.crossings import load_forward_mode
 from smoothness.analyzers.envelopes import Groups, compete, groups_of
+from smoothness.analyzers.graph_parts import Dual, Part, Span, divide, live_duals
 from smoothness.analyzers.segment_pieces import ROUNDING, TINY, Pieces, Switches, activate, switches_of
+from smoothness.analyzers.winners import keep_largest
 
 _FORWARD: Any = forward_ad  # its functions are untyped
 # Live numbers are copied while they are refined and compared.
 _COPIES = 6
-# Where a span is cut in two: no place where anything is likely to lie.
-_CUT = 0.4999171
-
-
-@dataclass(eq=False)
-class _Dual:
-    """A tensor of the network on every piece: its value at the left end, and its derivative in t."""
-
-    value: Tensor
-    tangent: Tensor
 
 
 class _Batch(int):
     """A size that is the number of pieces, whatever it is by now."""
 
 
-class _TooLargeError(Exception):
-    """More live numbers than the cap allows."""
-
-
 def graph_switches(graph: AffineGraph, starts: Tensor, directions: Tensor, max_bytes: int) -> Switches:
     """Every switch of every unit on the segments starts + t · directions, t in (0, 1).
 
-    Segments are traced together as the cap allows; one with more pieces than fit is cut in t.
+    Segments are traced together as the cap allows. Where they have more pieces than fit, these are divided, and the
+    parts go on from there one by one; when too much waits, the last parts are given up and traced anew later.
     """
-    todo = [(s, 0.0, 1.0) for s in range(len(starts))][::-1]
+    tracing = _Tracing(graph, starts, directions, max_bytes)
+    todo: list[Span | Part] = [(s, 0.0, 1.0) for s in reversed(range(len(starts)))]
     found: list[Switches] = []
     size = 1
     load_forward_mode()
-    while todo:
-        size = min(size, len(todo))
-        batch = todo[-size:][::-1]
-        try:
-            found.append(_trace(graph, starts, directions, batch, max_bytes))
-        except _TooLargeError:
-            if size > 1:
-                size = max(1, size // 2)
+    with torch.no_grad():
+        while todo:
+            batch: list[Span] = []
+            while todo and len(batch) < size and not isinstance(todo[-1], Part):
+                batch.append(todo.pop())  # type: ignore[arg-type]
+            head = todo.pop() if not batch else None
+            part = head if isinstance(head, Part) else tracing.begin(batch)
+            parts = tracing.advance(part)
+            if parts:
+                todo += reversed(parts)
+                _give_up(todo, max_bytes)
+                size = max(1, size // 2) if batch else size
                 continue
-            s, low, high = todo.pop()
-            middle = low + _CUT * (high - low)
-            if not low < middle < high:
-                raise ValueError(f"max_bytes = {max_bytes} does not hold one piece of the network; raise it") from None
-            todo += [(s, middle, high), (s, low, middle)]
-            continue
-        del todo[-size:]
-        size = 2 * size if found[-1].pieces * 4 < _last_room(found[-1], max_bytes) else size
+            found.append(tracing.finish(part))
+            grow = batch and found[-1].pieces * 4 < _last_room(found[-1], max_bytes)
+            size = min(2 * size, len(starts)) if grow else size
     return _join(found)
+
+
+def _give_up(todo: list[Span | Part], max_bytes: int) -> None:
+    """Keep of the waiting parts, from the next one on, what the cap holds."""
+    room = max_bytes
+    for place in reversed(range(len(todo))):
+        part = todo[place]
+        if isinstance(part, Part):
+            room -= part.bytes()
+            if room < 0 and place < len(todo) - 1:
+                todo[place : place + 1] = reversed(part.spans)
 
 
 def _last_room(switches: Switches, max_bytes: int) -> int:
     """Pieces that would fit, going by the numbers held at most a piece."""
     return int(max_bytes / (8 * _COPIES * max(switches.held, 1)))
-
-
-def _trace(
-    graph: AffineGraph, starts: Tensor, directions: Tensor, spans: list[tuple[int, float, float]], max_bytes: int
-) -> Switches:
-    rows = torch.tensor([s for s, _, _ in spans], device=starts.device)
-    low, high = (torch.tensor([span[k] for span in spans], device=starts.device).double() for k in (1, 2))
-    wide = (-1, *[1] * (starts.ndim - 1))
-    x = _Dual(starts[rows] + low.view(wide) * directions[rows], (high - low).view(wide) * directions[rows])
-    with torch.no_grad():
-        switches = _Tracing(graph, x, max_bytes).run()
-    span = high[switches.segment] - low[switches.segment]
-    return replace(
-        switches,
-        segment=rows[switches.segment],
-        position=low[switches.segment] + span * switches.position,
-        jump=switches.jump / span[:, None],
-        value_floor=torch.zeros(len(starts), device=rows.device).double().index_add(0, rows, switches.value_floor),
-        floor=torch.zeros(len(starts), device=rows.device).double().index_add(0, rows, switches.floor / (high - low)),
-    )
 
 
 def _join(parts: list[Switches]) -> Switches:
@@ -102,46 +82,78 @@ def _join(parts: list[Switches]) -> Switches:
 
 
 class _Tracing:
-    """One batch of spans on its way through the graph."""
+    """Takes parts through the graph, step by step."""
 
-    def __init__(self, graph: AffineGraph, x: _Dual, max_bytes: int) -> None:
-        count, device = len(x.value), x.value.device
-        zeros = torch.zeros(count, dtype=torch.float64, device=device)
-        self.graph, self.max_bytes, self.held = graph, max_bytes, 0
-        self.pieces = Pieces(
-            torch.arange(count, device=device), zeros, zeros[:, None], zeros[:, None], None, zeros, zeros
-        )
-        self.input = x
-        self.env: dict[fx.Node, Any] = {}
-        self.vertices: list[Tensor] = []
-        self.units: list[Tensor] = []
+    def __init__(self, graph: AffineGraph, starts: Tensor, directions: Tensor, max_bytes: int) -> None:
+        self.graph, self.starts, self.directions, self.max_bytes, self.held = graph, starts, directions, max_bytes, 0
+        self.nodes = list(graph.steps[0].node.graph.nodes) if graph.steps else []
+        self.last = {used: node for node in self.nodes for used in node.all_input_nodes}
         self.groups: dict[fx.Node, Groups] = {}
 
-    def run(self) -> Switches:
-        """The switches, with t in (0, 1) of each span."""
-        steps = self.graph.steps
-        nodes = list(steps[0].node.graph.nodes) if steps else []
-        for node in nodes:
-            if node.op == "placeholder" and node.users:
-                self.env[node] = self.input
-        last = {used: node for node in nodes for used in node.all_input_nodes}
-        for step in steps:
+    def begin(self, spans: list[Span]) -> Part:
+        """One piece for each span, before the first step."""
+        device = self.starts.device
+        rows, low, length = self._of(spans)
+        wide = (-1, *[1] * (self.starts.ndim - 1))
+        steps = length.view(wide) * self.directions[rows]
+        x = Dual(self.starts[rows] + low.view(wide) * self.directions[rows], steps)
+        zeros = torch.zeros(len(spans), dtype=torch.float64, device=device)
+        numbers = torch.arange(len(spans), device=device)
+        pieces = Pieces(numbers, zeros, zeros[:, None], zeros[:, None], None, zeros, zeros)
+        env = {node: x for node in self.nodes if node.op == "placeholder" and node.users}
+        return Part(spans, 0, pieces, env, [], [])
+
+    def _of(self, spans: list[Span]) -> tuple[Tensor, Tensor, Tensor]:
+        device = self.starts.device
+        low, high = (torch.tensor([span[k] for span in spans], dtype=torch.float64, device=device) for k in (1, 2))
+        return torch.tensor([s for s, _, _ in spans], device=device), low, high - low
+
+    def advance(self, part: Part) -> list[Part]:
+        """Go to the end, or to where the cap makes it several parts, which are returned."""
+        self._take(part)
+        for step in self.graph.steps[part.done :]:
             self.env[step.node] = self._do(step)
             for used in step.node.all_input_nodes:
-                if last[used] is step.node:
+                if self.last[used] is step.node:
                     self.env.pop(used, None)
-        (output,) = (node for node in nodes if node.op == "output")
+            part.done += 1
+            if step.facts is not None or step.grouped is not None:
+                self.held = max(self.held, part.numbers())
+                room = max(2, int(self.max_bytes / (8 * _COPIES * max(part.numbers(), 1))))
+                if len(self.pieces.left) > room:
+                    return divide(part, room)
+        return []
+
+    def _take(self, part: Part) -> None:
+        self.pieces, self.env, self.vertices, self.units = part.pieces, part.env, part.vertices, part.units
+
+    def finish(self, part: Part) -> Switches:
+        """The switches on the segments, after the last step."""
+        self._take(part)
+        (output,) = (node for node in self.nodes if node.op == "output")
         result: Any = output.args[0]
         out = self.env[result]
         self.pieces.value, self.pieces.tangent = out.value.flatten(1), out.tangent.flatten(1)
-        return replace(switches_of(self.pieces, self.vertices, self.units), held=self.held)
+        switches = switches_of(self.pieces, self.vertices, self.units)
+        rows, low, length = self._of(part.spans)
+        none = torch.zeros(len(self.starts), dtype=torch.float64, device=rows.device)
+        span = length[switches.segment]
+        return replace(
+            switches,
+            segment=rows[switches.segment],
+            position=low[switches.segment] + span * switches.position,
+            jump=switches.jump / span[:, None],
+            value_floor=none.scatter_reduce(0, rows, switches.value_floor, "amax"),
+            floor=none.scatter_reduce(0, rows, switches.floor / length, "amax"),
+            held=self.held,
+        )
 
     def _do(self, step: Step) -> Any:
         arguments: Any = fx.node.map_arg(step.node.args, self._current)
         keywords: Any = fx.node.map_arg(step.node.kwargs, self._current)
         if step.facts is not None or step.grouped is not None:
             inputs = arguments[0] if arguments else next(iter(keywords.values()))
-            return self._break(step, inputs) if isinstance(inputs, _Dual) else step.call
+            return self._break(step, inputs) if isinstance(inputs, Dual) else step.call
         return self._affine(step, arguments, keywords)
 
     def _current(self, node: fx.Node) -> Any:
@@ -149,12 +161,12 @@ class _Tracing:
 
     def _affine(self, step: Step, arguments: Any, keywords: Any) -> Any:
         assert step.call is not None
-        duals: list[_Dual] = []
+        duals: list[Dual] = []
         count = len(self.pieces.left)
         with _FORWARD.dual_level():
 
             def lift(part: Any) -> Any:
-                if isinstance(part, _Dual):
+                if isinstance(part, Dual):
                     duals.append(part)
                     return _FORWARD.make_dual(part.value, part.tangent)
                 if isinstance(part, _Batch):
@@ -174,7 +186,7 @@ class _Tracing:
             out = step.call(*lifted, **named)
             return self._lower(step, out, duals)
 
-    def _lower(self, step: Step, out: Any, duals: list[_Dual]) -> Any:
+    def _lower(self, step: Step, out: Any, duals: list[Dual]) -> Any:
         if isinstance(out, torch.Size):
             return (_Batch(out[0]), *out[1:]) if duals else tuple(out)
         if isinstance(out, (tuple, list)) and duals:
@@ -188,9 +200,9 @@ class _Tracing:
             raise TypeError(f"{step.label!r} mixes examples of the batch; the model must treat each by itself")
         tangent = torch.zeros_like(value) if tangent is None else tangent
         self._spread_noise(duals, value, tangent)
-        return _Dual(value, tangent)
+        return Dual(value, tangent)
 
-    def _spread_noise(self, duals: list[_Dual], value: Tensor, tangent: Tensor) -> None:
+    def _spread_noise(self, duals: list[Dual], value: Tensor, tangent: Tensor) -> None:
         """Rounding grows and shrinks with the features, and a little is added by every operation."""
         pieces, fresh = self.pieces, ROUNDING * value[0].numel() ** 0.5
         for name, out in (("value", value), ("tangent", tangent)):
@@ -206,7 +218,7 @@ class _Tracing:
             0, self.pieces.segment, torch.linalg.vector_norm(features.flatten(1), dim=1), "amax"
         )
 
-    def _break(self, step: Step, inputs: _Dual) -> _Dual:
+    def _break(self, step: Step, inputs: Dual) -> Dual:
         """An activation or a pooling: cut the pieces, everywhere."""
         pieces, shape = self.pieces, tuple(inputs.value.shape[1:])
         old = pieces.left
@@ -221,13 +233,13 @@ class _Tracing:
                     raise TypeError(f"{step.label!r} cannot be read over features of shape {shape}")
                 self.groups[step.node] = groups
             shape = self.groups[step.node].shape
-            kept, vertex, unit = compete(pieces, self.groups[step.node])
-        self.vertices = [kept[earlier] for earlier in self.vertices] + [vertex]
+            split = keep_largest if self.groups[step.node].keep else compete
+            kept, vertex, unit = split(pieces, self.groups[step.node])
+        self.vertices[:] = [*(kept[earlier] for earlier in self.vertices), vertex]
         self.units.append(unit)
-        out = _Dual(pieces.value.view(-1, *shape), pieces.tangent.view(-1, *shape))
+        out = Dual(pieces.value.view(-1, *shape), pieces.tangent.view(-1, *shape))
         if len(pieces.left) > len(old):
             self._refine(old, kept)
-        self._check_room(out)
         return out
 
     def _refine(self, old: Tensor, kept: Tensor) -> None:
@@ -235,26 +247,11 @@ class _Tracing:
         new = self.pieces.left
         parent = torch.bucketize(torch.arange(len(new), device=new.device), kept, right=True) - 1
         shift = new - old[parent]
-        for dual in _duals(self.env.values()):
+        for dual in live_duals(self.env.values()):
             dual.tangent = dual.tangent[parent]
             dual.value = dual.value[parent] + shift.view(-1, *[1] * (dual.value.ndim - 1)) * dual.tangent
-
-    def _check_room(self, out: _Dual) -> None:
-        numbers = 2 * sum(dual.value[0].numel() for dual in [out, *_duals(self.env.values())])
-        self.held = max(self.held, numbers)
-        if numbers * len(self.pieces.left) * 8 * _COPIES > self.max_bytes and len(self.pieces.left) > 2:
-            raise _TooLargeError
-
-
-def _duals(values: Any) -> list[_Dual]:
-    out: dict[int, _Dual] = {}
-    for value in values:
-        for part in value if isinstance(value, tuple) else (value,):
-            if isinstance(part, _Dual):
-                out[id(part)] = part
-    return list(out.values())
 
 
 def _divides_by(step: Step, arguments: Any) -> bool:
     name = getattr(step.node.target, "__name__", step.node.target)
-    return "div" in str(name) and len(arguments) > 1 and isinstance(arguments[1], _Dual)
+    return "div" in str(name) and len(arguments) > 1 and isinstance(arguments[1], Dual)

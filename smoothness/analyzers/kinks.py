@@ -116,8 +116,8 @@ def kinks_on_segments(model: nn.Module, starts: Tensor, ends: Tensor, *, max_byt
 
     Args:
         model: affine operations (linear, convolution, evaluation-mode batch norm, average pooling, residual sums,
-            reshaping, ...), elementwise activations, max pooling, maxout and group sort. Sequential MLPs take the
-            fastest way; other networks are traced by torch.fx.
+            reshaping, ...), elementwise activations, max pooling, maxout, group sort and k winners. Sequential
+            MLPs of elementwise activations take the fastest way; other networks are traced by torch.fx.
         starts: (s, *input_shape), float32 or float64, in input units.
         ends: the same shape.
         max_bytes: rough cap on the working memory of segments traced together (one segment at least); it
@@ -195,7 +195,7 @@ def _no_kinks(activations: tuple[ActivationFacts, ...], layers: tuple[str, ...],
         return "no kinks: every activation has a continuous slope" if activations else _NO_ACTIVATION
     for i, facts in enumerate(activations):
         if facts.affine_pieces is None:
-            other = f"{layers[rough[0]]!r} ({activations[rough[0]].name})" if rough else "a max pooling"
+            other = f"{layers[rough[0]]!r} ({activations[rough[0]].name})" if rough else "a max pooling or k winners"
             raise TypeError(
                 f"activation {layers[i]!r} ({facts.name}) is curved and {other} has a "
                 "kink or a jump: the exact method needs every activation piecewise affine, or every slope "

@@ -13,8 +13,7 @@ Values = NDArray[np.float64]
 
 _STRAIGHT = 0.2  # share of triples of the grid on a line from which on the function is taken for piecewise affine
 _NARROW = 2.0**-24
-_EDGE = 0.05  # no cut nearer to an end, as a share of the stretch
-_TRIES = (0.5, 0.38, 0.66, 0.27, 0.79)  # places of a cut, in a stretch
+_STEPS = (2.0**-9, 2.0**-13, 2.0**-17)  # of a line's three values, as shares of the stretch around it
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,13 @@ class _Line:
     def __call__(self, t: float) -> Values:
         return self.value + (t - self.at) * self.slope
 
+    def through(self, t: float, value: Values, noise: float) -> _Line:
+        """The same line, known better by a value farther away."""
+        away = t - self.at
+        if 2 * noise >= abs(away) * self.error:
+            return self
+        return _Line(self.at, self.value, (value - self.value) / away, 2 * noise / abs(away))
+
 
 class _Unresolved(Exception):  # noqa: N818
     """A place where the function is no continuous chain of lines."""
@@ -54,10 +60,11 @@ def meetings(
 
     None where the function seems to be none of that kind.
 
-    Between two lines, known from values at both ends, values just beside the place where they meet are compared
-    with them. When they differ, a line is measured there, and both halves are searched in the same way: 2 values for
-    a kink, and about 3 for each time that two must be told apart. Two kinks between values that lie on one line are
-    missed.
+    A value that is on neither of two neighbouring lines belongs to a line between them, which two more values give; a
+    value that is on one of them brings the place where that one ends nearer. Values just beside the place where both
+    lines meet are asked for first: when each is on its line, that is the kink. So 2 values go for a kink, 2 or 3 for a
+    line of which the grid has not three values, and few are spent otherwise. Two kinks between values that lie on one
+    line are missed.
 
     Args:
         function: of (n,) positions; at most `budget` values are asked for.
@@ -65,11 +72,10 @@ def meetings(
         noise: rounding of one value (l2 norm over the outputs).
         budget: of values.
     """
-    last = len(grid) - 1
     bent = np.linalg.norm(grid[:-2] - 2 * grid[1:-1] + grid[2:], axis=1) > 16 * noise
     if (~bent).mean() < _STRAIGHT or not bent.any():
         return None
-    return _Search(function, grid, noise, budget).run([k + 1 for k in range(last - 1) if not bent[k]])
+    return _Search(function, grid, noise, budget).run([k + 1 for k in range(len(bent)) if not bent[k]])
 
 
 class _Search:
@@ -81,92 +87,119 @@ class _Search:
     def run(self, straight: list[int]) -> tuple[tuple[Meeting, ...], bool] | None:
         """`straight`: grid points that are on one line with both neighbours."""
         spent = False
+        last = self.count
         try:
-            lines = [(k, self._on_grid(k)) for k in straight]
+            lines = [self._on_grid(k) for k in straight]
             if straight[0] > 1:
-                lines.insert(0, (-1, self._measured(0.0, 1 / self.count, (0.02, 0.004, 0.0008, 0.11))))
-            if straight[-1] < self.count - 1:
-                lines.append((-1, self._measured(1 - 1 / self.count, 1.0, (0.98, 0.996, 0.9992, 0.89))))
-            for (_, before), (_, after) in itertools.pairwise(lines):
-                self._between(before, after)
+                lines.insert(0, self._at_end(0, 1))
+            if straight[-1] < last - 1:
+                lines.append(self._at_end(last, -1))
+            for before, after in itertools.pairwise(lines):
+                self._between(before, before.at, after, after.at)
         except _Unresolved:
             return None
         except _Spent:
             spent = True
         return tuple(sorted(self.found, key=lambda m: m.position)), spent
 
-    def _at(self, t: Values) -> Values:
+    def _at(self, *t: float) -> Values:
         self.left -= len(t)
         if self.left < 0:
             raise _Spent
-        return self.function(t)
+        return self.function(np.array(t))
 
     def _on_grid(self, k: int) -> _Line:
         slope = (self.grid[k + 1] - self.grid[k - 1]) * (self.count / 2)
         return _Line(k / self.count, self.grid[k], slope, self.noise * self.count)
 
-    def _measured(self, low: float, high: float, tries: tuple[float, ...], first: Values | None = None) -> _Line:
-        """A line from three values near a place inside; `first` is the value at the first of them, if known."""
-        width = high - low
-        for share in tries:
-            step = width * min(1 / 256, share / 2, (1 - share) / 2)
-            t = low + share * width
-            if first is None:
-                one, two, three = self._at(t + step * np.array([-1.0, 0.0, 1.0]))
-            else:
-                two, first = first, None
-                one, three = self._at(t + step * np.array([-1.0, 1.0]))
-            if np.linalg.norm(one - 2 * two + three) <= 16 * self.noise:
-                return _Line(t, two, (three - one) / (2 * step), self.noise / step)
+    def _at_end(self, k: int, side: int) -> _Line:
+        """The line of the first, or last, grid point."""
+        for share in _STEPS:
+            step = side * share / self.count
+            one, two = self._at(k / self.count + step, k / self.count + 2 * step)
+            if np.linalg.norm(self.grid[k] - 2 * one + two) <= 16 * self.noise:
+                return _Line(k / self.count, self.grid[k], (two - self.grid[k]) / (2 * step), self.noise / abs(step))
         raise _Unresolved
 
-    def _between(self, before: _Line, after: _Line) -> None:
-        width = after.at - before.at
-        if width < _NARROW:
-            raise _Unresolved
-        gap = after(before.at) - before.value  # of the lines, at the left end
-        turn = after.slope - before.slope
-        size = float(np.linalg.norm(turn))
-        slack = 16 * self.noise + 4 * width * max(before.error, after.error)
-        if np.linalg.norm(gap) <= slack and np.linalg.norm(before(after.at) - after.value) <= slack:
-            inside = self._inside(before, after)
-            if all(np.linalg.norm(value - before(t)) <= slack for t, value in inside):
-                return
-        elif size * width <= slack:
-            raise _Unresolved  # parallel lines: a value jump
-        share, value = 0.5, None
-        if size * width > slack:
-            share = -float(gap @ turn) / size**2 / width
-            if 0.0 < share < 1.0:
-                met, share, value = self._meet(before, after, share, size, slack)
-                if met:
+    def _through(self, t: float, value: Values, reach: float) -> _Line:
+        """The line of a value, from two more around it."""
+        for share in _STEPS:
+            step = share * reach
+            one, two = self._at(t - step, t + step)
+            if np.linalg.norm(one - 2 * value + two) <= 16 * self.noise:
+                return _Line(t, value, (two - one) / (2 * step), self.noise / step)
+        raise _Unresolved
+
+    def _on(self, line: _Line, t: float, value: Values) -> bool:
+        return bool(np.linalg.norm(value - line(t)) <= 16 * self.noise + 4 * abs(t - line.at) * line.error)
+
+    def _between(self, before: _Line, low: float, after: _Line, high: float) -> None:
+        """All kinks between low and high, up to which and from which on the function is on these lines."""
+        while True:
+            low, high, known = self._narrowed(before, low, after, high)
+            if known is None:
+                gap = after(low) - before(low)
+                turn = after.slope - before.slope
+                size = float(np.linalg.norm(turn))
+                slack = 16 * self.noise + 4 * (after.at - before.at) * max(before.error, after.error)
+                if size * (high - low) <= slack and np.linalg.norm(gap) <= slack:
+                    return  # one line
+                if high - low < _NARROW:
+                    raise _Unresolved
+                known = self._beside_meeting(before, low, after, high, size, -float(gap @ turn) / max(size**2, 1e-300))
+                if known is None:
                     return
-            if not _EDGE <= share <= 1 - _EDGE:
-                share, value = min(max(share, _EDGE), 1 - _EDGE), None
-        middle = self._measured(before.at, after.at, (share, *_TRIES), value)
-        self._between(before, middle)
-        self._between(middle, after)
+            t, value = known
+            if self._on(before, t, value):
+                if t * self.count == int(t * self.count):  # values of the grid before it are off the line
+                    self._between(before, low, before, t)
+                before, low = before.through(t, value, self.noise), t
+            elif self._on(after, t, value):
+                if t * self.count == int(t * self.count):
+                    self._between(after, t, after, high)
+                after, high = after.through(t, value, self.noise), t
+            else:
+                middle = self._through(t, value, min(t - low, high - t))
+                self._between(before, low, middle, t)
+                before, low = middle, t
 
-    def _meet(
-        self, before: _Line, after: _Line, share: float, size: float, slack: float
-    ) -> tuple[bool, float, Values | None]:
-        """Whether the function leaves one line for the other just there; else a place that tells so, and its value."""
-        width = after.at - before.at
-        t = before.at + share * width
-        if np.linalg.norm(before(t) - after(t)) > slack or any(
-            np.linalg.norm(y - (before if at < t else after)(at)) > slack for at, y in self._inside(before, after)
-        ):
-            return False, share, None
-        reach = max(1e-3 * min(share, 1 - share) * width, 8 * slack / size)
-        if reach >= min(share, 1 - share) * width:
-            return False, 0.5, None
-        for at, line in ((t - reach, before), (t + reach, after)):
-            value = self._at(np.array([at]))[0]
-            if np.linalg.norm(value - line(at)) > slack:
-                return False, (at - before.at) / width, value
-        self.found.append(Meeting(t, size, slack / size))
-        return True, share, None
+    def _beside_meeting(
+        self, before: _Line, low: float, after: _Line, high: float, size: float, ahead: float
+    ) -> tuple[float, Values] | None:
+        """None where the lines meet in the function, which is a kink; else a value that tells more.
 
-    def _inside(self, before: _Line, after: _Line) -> list[tuple[float, Values]]:
-        first, stop = int(before.at * self.count) + 1, int(np.ceil(after.at * self.count))
-        return [(k / self.count, self.grid[k]) for k in range(first, stop)]
+        `size` is that of the change of slope, and the lines meet `ahead` of low.
+        """
+        middle = (low + high) / 2
+        t = low + ahead
+        slack = 16 * self.noise + 4 * (after.at - before.at) * max(before.error, after.error)
+        reach = max(1e-3 * min(t - low, high - t), 8 * slack / max(size, 1e-300))
+        if not (low + reach < t < high - reach) or np.linalg.norm(before(t) - after(t)) > slack:
+            return middle, self._at(middle)[0]
+        value = self._at(t - reach)[0]
+        if not self._on(before, t - reach, value):
+            return t - reach, value
+        before = before.through(t - reach, value, self.noise)
+        value = self._at(t + reach)[0]
+        if not self._on(after, t + reach, value):
+            return t + reach, value
+        after = after.through(t + reach, value, self.noise)
+        gap, turn = after(t) - before(t), after.slope - before.slope
+        size = float(np.linalg.norm(turn))
+        error = float(4 * self.noise / size)
+        self.found.append(Meeting(t - float(gap @ turn) / size**2, size, error))
+        return None
+
+    def _narrowed(
+        self, before: _Line, low: float, after: _Line, high: float
+    ) -> tuple[float, float, tuple[float, Values] | None]:
+        """The stretch without the grid points that go on on its lines, and a grid point that is on neither."""
+        inside = list(range(int(low * self.count) + 1, int(np.ceil(high * self.count))))
+        while inside and self._on(before, inside[0] / self.count, self.grid[inside[0]]):
+            low = inside.pop(0) / self.count
+        while inside and self._on(after, inside[-1] / self.count, self.grid[inside[-1]]):
+            high = inside.pop() / self.count
+        if not inside:
+            return low, high, None
+        k = inside[len(inside) // 2]
+        return low, high, (k / self.count, self.grid[k])

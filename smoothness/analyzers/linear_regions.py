@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
@@ -12,8 +13,10 @@ from smoothness._checks import check_count, check_inputs, check_positive
 from smoothness.activations.facts import ActivationFacts
 from smoothness.analyzers.kinks import sequential_chain
 from smoothness.analyzers.piecewise import AffineChain, AffineMap
-from smoothness.analyzers.polygons import Polygons, cut, square
+from smoothness.analyzers.polygons import Polygons, crossed, cut, square
 from smoothness.measurement import Measurement
+
+_CACHED_NUMBERS = 2**17  # 1 MiB
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,18 +98,16 @@ def linear_regions(
     if not (bounds[0] < bounds[1] and bounds[2] < bounds[3]):
         raise ValueError(f"bounds must be (lowest u, highest u, lowest v, highest v), got {bounds}")
     polygons = square(*bounds)
-    maps = torch.stack([u, v, base], dim=1)[None]  # (regions, features, 3): slopes in u and v, offset
+    maps = torch.stack([u, v, base])[None]  # (regions, 3, features): slopes in u and v, offset
     sizes: list[int] = []
     with torch.no_grad():
-        for group, facts in zip(chain.maps[:-1], chain.activations, strict=True):
-            for affine in group:
-                maps = _image(affine, maps)
-            polygons, maps = _activate(polygons, maps, facts)
+        maps = _image(chain.maps[0], maps)
+        for following, facts in zip(chain.maps[1:], chain.activations, strict=True):
+            polygons, maps = _activate(polygons, maps, facts, following)
             sizes.append(len(polygons))
-        for affine in chain.maps[-1]:
-            maps = _image(affine, maps)
     if not maps.isfinite().all():
         raise ValueError("the network's outputs exceed the range of float64; scale its weights down")
+    maps = maps.transpose(1, 2)
     slopes, offsets = maps[..., :2], maps[..., 2]
     boundary = _boundary(polygons, maps)
     return Regions(polygons, slopes, offsets, boundary, chain.layers, tuple(sizes))
@@ -136,32 +137,55 @@ def _flat(chain: AffineChain, name: str, part: Tensor) -> Tensor:
     return chain.flatten(part.reshape(1, -1))[0]
 
 
-def _image(affine: AffineMap, maps: Tensor) -> Tensor:
-    weight, bias = affine.weight, affine.bias
-    maps = maps * weight[:, None] if weight.ndim == 1 else weight @ maps
-    maps[..., 2] += bias
+def _image(group: Sequence[AffineMap], maps: Tensor) -> Tensor:
+    for affine in group:
+        maps = affine.tangent(maps)
+        maps[:, 2] += affine.bias
     return maps
 
 
-def _activate(polygons: Polygons, maps: Tensor, facts: ActivationFacts) -> tuple[Polygons, Tensor]:
-    """Cut along the breakpoints of every unit, then apply φ piece by piece."""
+def _activate(
+    polygons: Polygons, maps: Tensor, facts: ActivationFacts, following: Sequence[AffineMap]
+) -> tuple[Polygons, Tensor]:
+    """Cut along the breakpoints of every unit, then apply φ piece by piece, and the affine maps behind it."""
     knots = [b.position for b in facts.breakpoints]
     parent = torch.arange(len(polygons), device=maps.device)
-    for unit in range(maps.shape[1]):
-        for knot in knots:
-            rows = maps[parent, unit]
-            heights = (polygons.corners @ rows[:, :2, None])[..., 0] + (rows[:, 2] - knot)[:, None]
-            polygons, origin = cut(polygons, heights)
-            parent = parent[origin]
-    maps = maps[parent]
-    centre = torch.cat([polygons.centres, torch.ones(len(polygons), 1, dtype=maps.dtype, device=maps.device)], dim=1)
+    crosses = _crossings(polygons, maps, knots)
+    lines = maps.permute(2, 0, 1).contiguous()
+    for unit, k in crosses.any(dim=2).nonzero().tolist():
+        rows = crosses[unit, k][parent].nonzero().flatten()
+        line = lines[unit][parent[rows]]
+        heights = (polygons.corners[rows] @ line[:, :2, None])[..., 0] + (line[:, 2] - knots[k])[:, None]
+        polygons, origin = cut(polygons, heights, rows)
+        parent = parent[origin]
     table = facts.affine_pieces
     assert table is not None
     slopes, intercepts = maps.new_tensor(table).unbind(dim=1)
-    index = torch.bucketize((maps @ centre[:, :, None])[..., 0], maps.new_tensor(knots))
-    maps = maps * slopes[index][..., None]
-    maps[..., 2] += intercepts[index]
-    return polygons, maps
+    u, v = polygons.centres.unbind(dim=1)
+    parts = []
+    for rows in torch.split(torch.arange(len(polygons), device=maps.device), _at_once(maps)):
+        part = maps[parent[rows]]
+        middle = u[rows, None] * part[:, 0] + v[rows, None] * part[:, 1] + part[:, 2]
+        index = torch.bucketize(middle, maps.new_tensor(knots))
+        part.mul_(slopes[index][:, None])
+        part[:, 2] += intercepts[index]
+        parts.append(_image(following, part))
+    return polygons, torch.cat(parts)
+
+
+def _crossings(polygons: Polygons, maps: Tensor, knots: list[float]) -> Tensor:
+    """(units, knots, polygons) which breakpoints have their line inside which polygons."""
+    places = maps.new_tensor(knots)
+    parts = []
+    for rows in torch.split(torch.arange(len(polygons), device=maps.device), _at_once(maps)):
+        heights = polygons.corners[rows] @ maps[rows, :2] + maps[rows, 2:]
+        parts.append(crossed(heights[..., None] - places).permute(1, 2, 0))
+    return torch.cat(parts, dim=2)
+
+
+def _at_once(maps: Tensor) -> int:
+    """Polygons whose affine maps of all units stay in a processor's cache."""
+    return max(1, _CACHED_NUMBERS // maps[0].numel())
 
 
 def _boundary(polygons: Polygons, maps: Tensor) -> Tensor:

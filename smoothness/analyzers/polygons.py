@@ -53,12 +53,19 @@ def square(left: float, right: float, bottom: float, top: float) -> Polygons:
     return Polygons(torch.tensor([corners], dtype=torch.float64), torch.tensor([4]))
 
 
-def cut(polygons: Polygons, heights: Tensor) -> tuple[Polygons, Tensor]:
-    """Cut every polygon where an affine function is 0, given its values at the corners.
+def crossed(heights: Tensor) -> Tensor:
+    """(p, ...) whether an affine function changes its sign inside, given its values (p, most, ...) at the corners."""
+    tolerance = _ON_LINE * heights.abs().amax(dim=1)
+    return (heights.amax(dim=1) > tolerance) & (heights.amin(dim=1) < -tolerance)
+
+
+def cut(polygons: Polygons, heights: Tensor, rows: Tensor | None = None) -> tuple[Polygons, Tensor]:
+    """Cut polygons where an affine function is 0, given its values at the corners.
 
     Args:
         polygons: p of them.
-        heights: (p, most) values at the corners; padding may hold anything that copies do.
+        heights: (r, most) values at the corners; padding may hold anything that copies do.
+        rows: (r,) which polygons they are of; None for all. The others stay whole.
 
     Returns:
         The pieces, whole polygons first and in their order, and the old polygon of each.
@@ -69,18 +76,19 @@ def cut(polygons: Polygons, heights: Tensor) -> tuple[Polygons, Tensor]:
     """
     tolerance = _ON_LINE * heights.abs().amax(dim=1, keepdim=True)
     side = (heights > tolerance).to(torch.int8) - (heights < -tolerance).to(torch.int8)
-    split = ((side > 0).any(dim=1) & (side < 0).any(dim=1)).nonzero().flatten()
-    every = torch.arange(len(polygons), device=split.device)
-    if len(split) == 0:
+    mixed = ((side > 0).any(dim=1) & (side < 0).any(dim=1)).nonzero().flatten()
+    every = torch.arange(len(polygons), device=mixed.device)
+    if len(mixed) == 0:
         return polygons, every
-    below = _clip(polygons[split], heights[split], -side[split])
-    above = _clip(polygons[split], heights[split], side[split])
-    most = max(polygons.corners.shape[1], below.corners.shape[1], above.corners.shape[1])
-    corners = _padded(polygons.corners, most).clone()
-    count = polygons.count.clone()
-    corners[split], count[split] = _padded(below.corners, most), below.count
-    pieces = Polygons(torch.cat([corners, _padded(above.corners, most)]), torch.cat([count, above.count]))
-    return pieces, torch.cat([every, split])
+    split = mixed if rows is None else rows[mixed]
+    side, both = side[mixed], torch.cat([mixed, mixed])
+    halves = _clip(polygons[split.repeat(2)], heights[both], torch.cat([-side, side]))
+    most = max(polygons.corners.shape[1], halves.corners.shape[1])
+    clipped = _padded(halves.corners, most)
+    corners = torch.cat([_padded(polygons.corners, most), clipped[len(split) :]])
+    count = torch.cat([polygons.count, halves.count[len(split) :]])
+    corners[split], count[split] = clipped[: len(split)], halves.count[: len(split)]
+    return Polygons(corners, count), torch.cat([every, split])
 
 
 def _clip(polygons: Polygons, heights: Tensor, side: Tensor) -> Polygons:

@@ -19,6 +19,8 @@ from smoothness.measurement import Measurement
 KINDS = ("value jump", "kink", "curvature jump")
 _FAILS = "the model's output is NaN or infinite on a segment"
 _LEAST_BUDGET = 300  # the grid alone takes 257
+# Numbers of the points evaluated at once when batch_size is None: 32 MiB of inputs.
+_HELD_NUMBERS = 2**22
 
 
 class ProbeMeasurements(NamedTuple):
@@ -57,6 +59,7 @@ class SmoothnessProbe:
         budget: evaluations of the model on each segment, at most.
         of: "logits", or "layer:NAME" for the flat output of a module inside.
         seed: of the directions.
+        batch_size: points of a segment evaluated at once; None for as many as 32 MiB hold.
 
     Raises:
         TypeError, ValueError: settings out of range, bad inputs, a model that cannot be copied, an unknown layer.
@@ -71,6 +74,7 @@ class SmoothnessProbe:
     budget: int = 1000
     of: str = "logits"
     seed: int = 0
+    batch_size: int | None = None
 
     def __post_init__(self) -> None:
         check_count("segments", self.segments)
@@ -79,6 +83,8 @@ class SmoothnessProbe:
         if self.of != "logits" and not (self.of.startswith(LAYER) and self.of != LAYER):
             raise ValueError(f'of must be "logits" or "layer:NAME", got {self.of!r}')
         check_count("seed", self.seed, minimum=0)
+        if self.batch_size is not None:
+            check_count("batch_size", self.batch_size)
 
     def __call__(self, model: nn.Module, inputs: Tensor, labels: Tensor | None = None) -> ProbeMeasurements:
         """Probe around `inputs` (n, *input_shape); `labels` are not used."""
@@ -87,8 +93,9 @@ class SmoothnessProbe:
         x = in_double(double, inputs)
         generator = torch.Generator().manual_seed(self.seed)
         steps = random_steps(x, self.segments, self.radius, generator).to(x.device)
+        size = self.batch_size or max(1, _HELD_NUMBERS // x[0].numel())
         lines = [
-            [_probe(double, centre, step, self.budget) for step in some]
+            [_probe(double, centre, step, self.budget, size) for step in some]
             for centre, some in zip(x, steps.view(len(x), self.segments, *x.shape[1:]), strict=True)
         ]
         orders, counts = torch.full((len(x),), torch.inf, dtype=torch.float64), torch.zeros(len(x), 3).double()
@@ -144,13 +151,14 @@ class SmoothnessProbe:
         )
 
 
-def _probe(double: DoubleModel, centre: Tensor, step: Tensor, budget: int) -> LineProbe | None:
+def _probe(double: DoubleModel, centre: Tensor, step: Tensor, budget: int, size: int) -> LineProbe | None:
     """None where values are NaN or infinite."""
 
     def function(t: Values) -> Values:
-        s = torch.from_numpy(2 * t - 1).to(centre).view(-1, *[1] * centre.ndim)
+        shares = torch.from_numpy(2 * t - 1).to(centre).view(-1, *[1] * centre.ndim)
         with torch.no_grad():
-            values = double(centre + s * step).to(torch.float64).cpu().numpy()
+            parts = [double(centre + s * step).to(torch.float64).cpu() for s in torch.split(shares, size)]
+        values = torch.cat(parts).numpy()
         if not np.isfinite(values).all():
             raise FloatingPointError
         return values

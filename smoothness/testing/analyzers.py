@@ -20,7 +20,7 @@ def check_analyzer(analyzer: Callable[..., Any], model: nn.Module, x: Tensor, y:
 
     It must be a frozen dataclass, and return one Measurement, a Bracket, or several in a tuple. Each has one of the
     four kinds of bound, a quantity and a unit, CPU values without a graph, a row per example (or none, when it is
-    global), NaN or infinite values only where not valid and then with a reason, and every field of the analyzer
+    global), NaN only where not valid, and then with a reason, and every field of the analyzer
     that is not None among its settings. A second call gives the same; a batch of one gives that example's row (not
     asked where bound is "estimate": draws may depend on the place). Model, inputs, random state and grad mode stay.
 

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -9,10 +10,11 @@ from scipy.integrate import quad
 from scipy.optimize import brentq
 from torch import nn
 
-from smoothness.activations import activation
+from smoothness.activations import Activation, activation
 from smoothness.analyzers import GradientVariation, kinks_on_segments, variation_on_segments
 from smoothness.analyzers.chebyshev import antiderivative, coefficients, derivative, evaluate, nodes, variation
 from smoothness.testing import check_analyzer
+from tests.analyzers.test_graph_kinks import Residual, cnn, images
 
 DOUBLE = torch.float64
 LEFT, RIGHT = torch.tensor([[-1.0]]), torch.tensor([[3.0]])
@@ -103,6 +105,77 @@ def test_against_quadrature(act):
     kinks.sort()
     pieces = [quad(lambda t: abs(curvature(t)), a, b, limit=200, epsabs=1e-8)[0] for a, b in itertools.pairwise(kinks)]
     assert found.slope_curvature.item() == pytest.approx(sum(pieces), rel=1e-6)
+    assert found.closure.max() < 1e-9
+
+
+def states_of(model):
+    """A function of points: on which side of each breakpoint every unit is, and which member of each window wins."""
+
+    def states(x):
+        seen = []
+
+        def keep(module, inputs, _):
+            z = inputs[0].detach()
+            if isinstance(module, nn.MaxPool2d):
+                pool = (module.kernel_size, module.stride, module.padding, module.dilation, module.ceil_mode)
+                seen.append(nn.functional.max_pool2d(z, *pool, return_indices=True)[1].flatten(1))
+            else:
+                seen.extend((z > b.position).long().flatten(1) for b in module.facts().breakpoints)
+
+        watched = [m for m in model.modules() if isinstance(m, (Activation, nn.MaxPool2d))]
+        hooks = [m.register_forward_hook(keep) for m in watched]
+        with torch.no_grad():
+            model(x)
+        for hook in hooks:
+            hook.remove()
+        return torch.cat([torch.zeros(len(x), 1), *seen], dim=1)
+
+    return states
+
+
+@pytest.mark.parametrize("act", ["gelu", "elu", "selu", "hardswish"])
+@pytest.mark.parametrize("make", [cnn, Residual])
+def test_convolutions_and_residual_networks_against_quadrature(make, act):
+    """Breaks by halving a grid of states; ∫ |g''| between them by scipy, g'' by double backward; jumps beside them."""
+    model = make(act).double().eval()
+    starts, ends = images(1, size=10 if make is cnn else 5)
+    step = 0.3 * (ends - starts)[0]
+    weights = torch.zeros(1, 2 if make is cnn else 3, dtype=DOUBLE)
+    weights[0, 0], weights[0, 1] = 1.0, -1.0
+    found = variation_on_segments(model, starts, starts + step, weights=weights)
+    states = states_of(model)
+
+    def slopes(t):
+        s = torch.tensor(t, dtype=DOUBLE, requires_grad=True)
+        (slope,) = torch.autograd.grad((model(starts + s * step) * weights).sum(), s, create_graph=True)
+        return slope, s
+
+    def slope(t):
+        return float(slopes(t)[0].detach())
+
+    def curvature(t):
+        first, s = slopes(t)
+        return float(torch.autograd.grad(first, s)[0]) if first.requires_grad else 0.0
+
+    t = torch.linspace(0, 1, 4001, dtype=DOUBLE)
+    table = torch.cat([states(starts + some[:, None, None, None] * step) for some in t.split(500)])
+    (cells,) = (table[1:] != table[:-1]).any(dim=1).nonzero(as_tuple=True)
+    low, high, before = t[cells], t[cells + 1], table[cells]
+    for _ in range(44):
+        middle = (low + high) / 2
+        same = (states(starts + middle[:, None, None, None] * step) == before).all(dim=1)
+        low, high = torch.where(same, middle, low), torch.where(same, high, middle)
+    breaks = [0.0, *((low + high) / 2).tolist(), 1.0]
+    assert len(breaks) > (2 if act == "gelu" else 5)
+    pieces = [
+        quad(lambda t: abs(curvature(t)), a, b, limit=200, epsabs=1e-8, epsrel=1e-9)[0] for a, b in pairwise(breaks)
+    ]
+    jumps = [abs(slope(b + 1e-9) - slope(b - 1e-9)) for b in breaks[1:-1]]
+    assert found.slope_curvature.item() == pytest.approx(sum(pieces), rel=1e-6)
+    # At 1e-9 beside a break g' has moved by 1e-9 · g'': summed over the breaks, 1e-6 of the whole at most.
+    assert found.slope_jumps.item() == pytest.approx(sum(jumps), rel=1e-6, abs=1e-6 * sum(pieces))
+    rises = [quad(lambda t: abs(slope(t)), a, b, limit=200, epsabs=1e-9)[0] for a, b in pairwise(breaks)]
+    assert found.value_slopes.item() == pytest.approx(sum(rises), rel=1e-6)
     assert found.closure.max() < 1e-9
 
 

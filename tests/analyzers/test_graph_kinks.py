@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from smoothness.activations import activation
-from smoothness.analyzers import GradientKinks, Kinks, kinks_by_bisection, kinks_on_segments
+from smoothness.analyzers import GradientKinks, Kinks, graph_pieces, kinks_by_bisection, kinks_on_segments
 from smoothness.testing import check_analyzer
 from tests.analyzers.kink_networks import network, segments, vertices
 
@@ -184,17 +184,76 @@ def test_bisection_against_one_sided_differences(act):
             assert (sides[0][0] - sides[1][0] - value_jump[i]).abs().max() < 1e-8 * scale
 
 
-def test_the_cap_cuts_segments_and_changes_nothing(monkeypatch):
-    model = Residual("relu").double().eval()
-    starts, ends = images(size=7)
+def same_tables(one, other):
+    for name in ("segment", "layer", "unit", "effective"):
+        assert torch.equal(getattr(one, name), getattr(other, name))
+    assert torch.allclose(one.position, other.position, atol=1e-12)
+    assert torch.allclose(one.jump, other.jump, atol=1e-9)
+    assert torch.allclose(one.value_jump, other.value_jump, atol=1e-9)
+
+
+@pytest.mark.parametrize("act", ["relu", "staircase", "k_winners"])
+@pytest.mark.parametrize("cap", [2**15, 2**17])
+def test_the_cap_divides_the_pieces_and_changes_nothing(monkeypatch, act, cap):
+    model = Residual(act).double().eval()
+    starts, ends = images(1, size=6)
     whole = kinks_on_segments(model, starts, ends)
-    monkeypatch.setattr("smoothness.analyzers.kinks._GRAPH_BYTES", 2**19)
-    cut = kinks_on_segments(model, starts, ends, max_bytes=2**19)
-    assert len(cut) == len(whole)
-    for name in ("segment", "layer", "unit"):
-        assert torch.equal(getattr(cut, name), getattr(whole, name))
-    assert torch.allclose(cut.position, whole.position, atol=1e-12)
-    assert torch.allclose(cut.jump, whole.jump, atol=1e-9)
+    sizes, anew = [], []
+    divide, begin = graph_pieces.divide, graph_pieces._Tracing.begin
+
+    def counting(part, room):
+        parts = divide(part, room)
+        sizes.extend(len(p.pieces.left) for p in parts)
+        assert max(len(p.pieces.left) for p in parts) <= room
+        return parts
+
+    def beginning(self, spans):
+        anew.extend(span for span in spans if span[1] > 0)
+        return begin(self, spans)
+
+    monkeypatch.setattr(graph_pieces, "divide", counting)
+    monkeypatch.setattr(graph_pieces._Tracing, "begin", beginning)
+    monkeypatch.setattr("smoothness.analyzers.kinks._GRAPH_BYTES", cap)
+    same_tables(kinks_on_segments(model, starts, ends, max_bytes=1), whole)
+    assert sizes
+    assert anew or cap > 2**15  # parts that could not wait
+
+
+@pytest.mark.parametrize("settings", [{}, {"k": 1}, {"k": 5}, {"start_dim": 2}])
+def test_k_winners_equal_a_bisection(settings):
+    torch.manual_seed(3)
+    model = nn.Sequential(
+        nn.Conv2d(1, 3, 3, stride=2), activation("k_winners", **settings), nn.Conv2d(3, 4, 2), nn.Flatten(),
+        activation("k_winners", fraction=0.5), nn.Linear(36, 9), nn.ReLU(), nn.Linear(9, 2),
+    ).double()  # fmt: skip
+    starts, ends = images(3)
+    table = kinks_on_segments(model, starts, ends)
+    assert_rebuilt(model, starts, ends, table)
+    found = kinks_by_bisection(model, starts, ends)
+    # The first layer, whose inputs are continuous: who enters and who leaves is the same.
+    mine, theirs = (
+        {
+            (int(x.segment[i]), int(x.unit[i]), round(float(x.position[i]), 9))
+            for i in (x.layer == 0).nonzero().flatten()
+        }
+        for x in (table, found)
+    )
+    assert mine == theirs
+    assert len(mine) > 10
+    assert set(table.position[table.effective].round(decimals=9).tolist()) == set(
+        found.position[found.effective].round(decimals=9).tolist()
+    )
+    assert table.value_jump.abs().max() > 0.01
+
+
+def test_winners_that_are_zero_do_not_count():
+    """Of relu's outputs fewer than k may be positive: then those that are 0 may win or not."""
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), activation("k_winners", k=6), nn.Linear(8, 2)).double()
+    starts, ends = segments(4, 4)
+    table = kinks_on_segments(model, 4 * starts, 4 * ends)
+    assert_rebuilt(model, 4 * starts, 4 * ends, table)
+    plain = kinks_on_segments(nn.Sequential(model[0], model[1], model[3]), 4 * starts, 4 * ends)
+    assert len(table) >= len(plain) > 0
 
 
 def test_what_cannot_be_read_is_named():
@@ -211,14 +270,12 @@ def test_what_cannot_be_read_is_named():
         (nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.LayerNorm(4)), r"'2' \(LayerNorm\).*kinks_by_bisection"),
         (Gated(), "multiplies or divides features"),
         (Branching(), "cannot be traced"),
-        (nn.Sequential(nn.Linear(4, 4), activation("k_winners")), r"'1' \(k_winners"),
+        (nn.Sequential(nn.Linear(4, 4), activation("k_winners", start_dim=0)), "cannot be read over features"),
         (nn.Sequential(nn.Unflatten(1, (1, 2, 2)), nn.GELU(), nn.MaxPool2d(1)), "is curved and a max pooling"),
     ]
     for model, message in cases:
         with pytest.raises(TypeError, match=message):
             kinks_on_segments(model, starts, ends)
-    winners = kinks_by_bisection(nn.Sequential(nn.Linear(4, 8), activation("k_winners")), starts * 9, ends * 9)
-    assert winners.value_jump.abs().max() > 0
     smooth = kinks_by_bisection(nn.Sequential(nn.Linear(4, 8), nn.GELU()), starts, ends)
     assert len(smooth) == 0
     assert smooth.note.startswith("no kinks")

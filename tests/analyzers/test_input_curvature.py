@@ -158,3 +158,17 @@ def test_nan_models_are_not_valid():
 @pytest.mark.parametrize("settings", [{}, {"of": "logits", "batch_size": 2}, {"scale": 0.1}])
 def test_contract(settings):
     check_analyzer(InputCurvature(**settings), mlp(), points().float())
+
+
+def test_curvature_that_changes_over_short_distances():
+    """sin(ω x) at |x| = 200: second differences see the Hessian within 1 / ω alone, a millionth of |x|."""
+
+    class Wave(nn.Module):
+        def forward(self, z):
+            return torch.sin(3000.0 * z[:, :1]) / 9e6
+
+    x = torch.zeros(2, 2, dtype=torch.float64)
+    x[:, 0], x[:, 1] = torch.tensor([0.3, 0.7]), 200.0
+    found = InputCurvature(of="logits")(Wave(), x).curvature
+    assert found.valid.all()
+    torch.testing.assert_close(found.values, torch.sin(3000.0 * x[:, 0]).abs())

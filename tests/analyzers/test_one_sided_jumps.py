@@ -48,7 +48,7 @@ def slopes(model, start, end, t):
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
-@pytest.mark.parametrize("act", ACTIVATIONS)
+@pytest.mark.parametrize("act", [*ACTIVATIONS, "k_winners"])
 def test_piecewise_affine_networks(act, kind):
     """Between vertices f is affine, so that one-sided differences at any distance are its one-sided derivatives."""
     model, starts, ends = built(kind, act)

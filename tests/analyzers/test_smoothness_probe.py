@@ -60,7 +60,7 @@ def random_relu(widths, seed):
     return nn.Sequential(*layers[:-1]).double(), torch.randn(2, 1, widths[0], dtype=torch.float64) * 2
 
 
-@pytest.mark.parametrize("widths", [(8, 16, 16, 3), (16, 32, 32, 1), (64, 24, 24, 24, 10)])
+@pytest.mark.parametrize("widths", [(8, 16, 16, 3), (16, 32, 32, 1), (64, 24, 24, 24, 10), (16, 64, 64, 64, 1)])
 def test_finds_the_kinks_of_random_networks(widths):
     kinks = found_kinks = false = 0
     for seed in range(20):
@@ -107,9 +107,9 @@ def test_a_spent_budget_leaves_only_true_kinks():
     model, (start, end) = random_relu((16, 64, 64, 64, 1), 0)
     table = kinks_on_segments(model, start, end)
     truth = table.position[table.effective].numpy()
-    found = probe_line(on_segment(model, start, end), 700)
+    found = probe_line(on_segment(model, start, end), 450)
     assert found.exhausted
-    assert found.evaluations <= 700
+    assert found.evaluations <= 450
     assert 0 < len(found.breaks) < len(truth)
     assert max(np.abs(truth - b.position).min() for b in found.breaks) < 1e-8
 
@@ -177,3 +177,31 @@ def test_layers_bad_input_and_contract():
     found = SmoothnessProbe()(model, x)
     assert not found.order.valid.any()
     assert "NaN" in found.order.details["reason"][0]
+
+
+def test_points_in_parts():
+    torch.manual_seed(0)
+    sizes = []
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    model.register_forward_hook(lambda _, inputs, __: sizes.append(len(inputs[0])))
+    x = torch.rand(2, 4, generator=torch.Generator().manual_seed(0))
+    whole = SmoothnessProbe(segments=1)(model, x)
+    assert max(sizes) == 257
+    sizes.clear()
+    parts = SmoothnessProbe(segments=1, batch_size=10)(model, x)
+    assert max(sizes) == 10
+    assert parts.order.values.tolist() == whole.order.values.tolist()
+    with pytest.raises(ValueError, match="batch_size"):
+        SmoothnessProbe(batch_size=0)
+
+
+def test_large_inputs_are_not_held_all_at_once():
+    sizes = []
+
+    class Mean(nn.Module):
+        def forward(self, pictures):
+            sizes.append(len(pictures))
+            return pictures.flatten(1)[:, ::1000].relu().mean(dim=1, keepdim=True)
+
+    SmoothnessProbe(segments=1, budget=300)(Mean(), torch.zeros(1, 3, 224, 224))
+    assert max(sizes) == 2**22 // (3 * 224 * 224)

@@ -54,13 +54,16 @@ class KWinners(Activation):
         """The k-th largest feature of each example, detached, of a shape that broadcasts with z."""
         first = min(self.start_dim, z.ndim - 1)
         features = z.detach().flatten(first)
-        count = features.shape[-1]
+        least = features.topk(self.winners(features.shape[-1]), dim=-1).values[..., -1]
+        return least.reshape(*least.shape, *[1] * (z.ndim - first))
+
+    def winners(self, count: int) -> int:
+        """How many of `count` features win."""
         k = max(1, round(self.fraction * count)) if self.fraction is not None else self.k
         assert k is not None
         if k > count:
             raise ValueError(f"k must lie between 1 and the layer's {count} features, got {k}")
-        least = features.topk(k, dim=-1).values[..., -1]
-        return least.reshape(*least.shape, *[1] * (z.ndim - first))
+        return k
 
     def facts(self) -> ActivationFacts:
         """Discontinuous; moments depend on the layer's width, so they are not given."""
