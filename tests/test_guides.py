@@ -15,7 +15,7 @@ def blocks(text):
 
 def test_guides_are_there_and_short():
     names = {page.stem for page in GUIDES}
-    assert {"own-activation", "own-analyzer", "own-attack", "own-dataset", "text"} <= names
+    assert {"own-activation", "own-analyzer", "own-attack", "own-dataset", "roughness", "text"} <= names
     for page in GUIDES:
         assert len(page.read_text(encoding="utf-8").splitlines()) < 80, page.name
 

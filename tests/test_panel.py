@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import smoothness as sm
+from smoothness.analyzers.frame_rows import finite_curvature_rows, probe_rows, variation_rows
 from smoothness.panel.checks import tidy
 from smoothness.panel.uses import activations_of
 
@@ -46,6 +47,14 @@ def test_same_numbers_as_direct_calls():
     found["jacobian_norm"] = sm.JacobianNorm(of="margin", seed=3)(NET, X, Y)
     kinks = sm.GradientKinks(segments=8, radius=0.5, seed=3, keep_table=False)(NET, X)
     found |= {m.quantity: m for m in kinks}
+    found |= {m.quantity: m for m in variation_rows(sm.GradientVariation(segments=2, radius=0.5, seed=3)(NET, X[:4]))}
+    found |= {m.quantity: m for m in sm.PlateauFraction(of="margin", points=16, seed=3)(NET, X[:8])}
+    found |= {m.quantity: m for m in sm.InputCurvature(seed=3)(NET, X[:8], Y[:8])}
+    found |= {m.quantity: m for m in finite_curvature_rows(sm.InputCurvature(scale=0.25, seed=3)(NET, X[:8], Y[:8]))}
+    probed = sm.SmoothnessProbe(segments=1, radius=0.5, seed=3)(NET, X[:2])
+    found |= {m.quantity: m for m in (probed.order, *probe_rows(probed))}
+    steady = sm.AttributionStability(radius=8 / 255, samples=4, seed=3)(NET, X[:8], Y[:8])
+    found |= {m.quantity: m for m in steady}
     for attack in (sm.Noise(THREAT, kind="corner", seed=3), sm.FGSM(THREAT), sm.PGD(THREAT, seed=3),
                    sm.PGD(THREAT, loss="margin", seed=3), sm.Cascade(THREAT, seed=3)):  # fmt: skip
         found[attack.label] = sm.AttackSuccess(attack)(NET, X, Y)
@@ -166,7 +175,11 @@ def test_without_labels():
     panel = sm.analyze(NET, 5 * X)  # no threat model is needed
     jacobian = sm.JacobianNorm()(NET, 5 * X)
     assert torch.equal(panel.measurements["jacobian_norm"].values, jacobian.values)
-    assert set(panel.measurements) == {"jacobian_norm", "kink_density", "slope_jump", "value_jump"}
+    assert {"jacobian_norm", "kink_density", "value_variation", "flat_fraction", "smoothness_order"} <= set(
+        panel.measurements
+    )
+    assert not [name for name in panel.measurements if name.startswith(("attribution", "local", "certified"))]
+    assert panel.measurements["flat_fraction"].settings["of"] == "logits"
     assert "need labels" in dict(panel.left_out)["attacks"]
     assert panel.verdict.startswith("No verdict")
     assert panel.masking is None
@@ -193,14 +206,6 @@ def test_failing_outputs_are_counted_not_raised():
     assert int((~panel.measurements["correct"].valid).sum()) == bad > 0
     assert f"{bad} of 30 without a value" in str(panel)
     assert all(check.passed for check in panel.checks)
-
-
-def test_cnn_kinks_are_not_available():
-    cnn = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 3))
-    x = torch.rand(5, 1, 6, 6)
-    panel = sm.analyze(cnn, x, cnn(x).argmax(dim=1))
-    assert "Conv2d" in dict(panel.left_out)["kinks and jumps"]
-    assert "kink_density" not in panel.measurements
 
 
 class HuggingFaceLike(nn.Module):

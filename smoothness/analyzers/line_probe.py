@@ -307,7 +307,8 @@ def _classify(
 def _by_history(t: float, width: float, history: _History) -> Break | None:
     """Crowded by neighbours, or at the end of the budget: by how fast the fourth differences fell."""
     levels = np.array([_COARSE, *range(_BASE, _BASE + len(history) - 1)])
-    regularity, spread = _slope(-levels * math.log(2), np.log(history))
+    sizes = np.maximum(history, np.finfo(np.float64).tiny)  # 0 on a plateau, before the grid met its edge
+    regularity, spread = _slope(-levels * math.log(2), np.log(sizes))
     if regularity >= _SMOOTH:
         return None
     return Break(t, width, max(round(regularity), 0) - 1.0, math.nan, (width, 2.0**-_COARSE), spread)

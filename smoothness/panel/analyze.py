@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,12 +14,12 @@ from smoothness._checks import check_count
 from smoothness._model_calls import check_model
 from smoothness._state import model_device
 from smoothness._version import __version__
-from smoothness.analyzers import AttackSuccess, CleanPredictions, GradientKinks, JacobianNorm
+from smoothness.analyzers import AttackSuccess, CleanPredictions, JacobianNorm
 from smoothness.analyzers.per_margin import per_margin
-from smoothness.analyzers.piecewise import affine_chain
 from smoothness.attacks import FGSM, PGD, Attack, Cascade, Noise
 from smoothness.consistency import Check
 from smoothness.measurement import Measurement
+from smoothness.panel import roughness
 from smoothness.panel.certified import certified, check_certified, infinite
 from smoothness.panel.checks import check_panel
 from smoothness.panel.examples import Examples, check_runs, gather, random_state_of_its_own, threat_for
@@ -28,7 +28,6 @@ from smoothness.panel.result import Panel
 from smoothness.panel.uses import ActivationUse, activations_of
 from smoothness.threat import ThreatModel
 
-KINK_EXAMPLES, KINK_SEGMENTS, KINK_RADIUS = 50, 8, 0.5  # as the studies have them
 STEPS = 40
 SURROGATE = "tanh"
 
@@ -45,12 +44,14 @@ def analyze(
 ) -> Panel:
     """Run the standard panel on a model: what it says, how steep and how rough it is, how easily it is fooled.
 
-    Accuracy and margins; the input gradient, and whether it can be believed; kinks and jumps where the model
-    is a sequential MLP; success of random noise, FGSM, PGD (two losses), the `Cascade` (standard effort) and, where
-    activations jump or gradients are zero or false, PGD through a surrogate backward; what can be proved around the
-    first few examples (Lipschitz constant and oscillation from both sides, certified radius); the activations with
-    their facts; whether gradients are masked; the hard invariants. What cannot be measured is said, with the reason,
-    under `left_out`. Without labels: the input gradient, kinks and activations alone.
+    Accuracy and margins; the input gradient, and whether it can be believed; kinks and jumps; of the first few
+    examples the variation of gradient and value, plateaus, curvature, what `SmoothnessProbe` finds from values alone,
+    and the stability of explanations (with captum); success of random noise, FGSM, PGD (two losses), the `Cascade`
+    (standard effort) and, where activations jump or gradients are zero or false, PGD through a surrogate backward;
+    what can be proved around the first few examples (Lipschitz constant and oscillation from both sides, certified
+    radius); the activations with their facts; whether gradients are masked; the hard invariants. What cannot be
+    measured, or would take a panel too long, is said, with the reason,
+    under `left_out`. Without labels: the input gradient, roughness and activations alone.
 
     The model is measured in evaluation mode and left as it was found, and so are the global random
     generators; the same arguments give the same numbers.
@@ -109,13 +110,13 @@ class _Run:
         inputs, labels = self.given.inputs, self.given.labels
         if labels is not None:
             self.add(*CleanPredictions(self.batch_size)(self.model, inputs, labels))
-        of = "logits" if labels is None else "margin"
-        self.add(JacobianNorm(of=of, batch_size=self.batch_size, seed=self.seed)(self.model, inputs, labels))  # type: ignore[arg-type]
-        self.kinks(of)
+        of: roughness.Of = "logits" if labels is None else "margin"
+        self.add(JacobianNorm(of=of, batch_size=self.batch_size, seed=self.seed)(self.model, inputs, labels))
+        self.roughness(of)
         self.activations = activations_of(self.model, inputs[:1])
         if labels is None or self.threat is None:
             why = "they need labels, and none were given"
-            lacking = ("accuracy and margins", "attacks", "figures per margin", "certified bounds")
+            lacking = ("accuracy and margins", "attacks", "figures per margin", "certified bounds", "explanations")
             self.left_out += [(what, why) for what in lacking]
             return
         self.add(per_margin(self.found["jacobian_norm"], self.found["margin"]))
@@ -125,14 +126,25 @@ class _Run:
     def add(self, *measurements: Measurement) -> None:
         self.found |= {m.quantity: m for m in measurements}
 
-    def kinks(self, of: str) -> None:
-        count = min(KINK_EXAMPLES, len(self.given.inputs))
-        analyzer = GradientKinks(KINK_SEGMENTS, KINK_RADIUS, self.seed, of, keep_table=False)  # type: ignore[arg-type]
+    def attempt(self, what: str, measure: Callable[[], Iterable[Measurement]]) -> None:
+        """Add what can be measured; the reason stands under `left_out` otherwise."""
         try:
-            affine_chain(self.model)  # a panel is quick: other networks may have millions of pieces
-            self.add(*analyzer(self.model, self.given.inputs[:count]))
-        except (TypeError, ValueError, RuntimeError) as error:
-            self.left_out.append(("kinks and jumps", str(error)))
+            self.add(*measure())
+        except (ImportError, TypeError, ValueError, RuntimeError) as error:
+            self.left_out.append((what, str(error)))
+
+    def roughness(self, of: roughness.Of) -> None:
+        model, x, y, seed = self.model, self.given.inputs, self.given.labels, self.seed
+        self.attempt("kinks and jumps", lambda: roughness.kinks(model, x, of, seed))
+        self.attempt("variation", lambda: roughness.variation(model, x, of, seed, self.found))
+        self.attempt("plateaus", lambda: roughness.plateaus(model, x, of, seed))
+        self.attempt("curvature at the point", lambda: roughness.curvature(model, x, y, of, seed, None))
+        distance = roughness.DISTANCE
+        self.attempt("curvature over a distance", lambda: roughness.curvature(model, x, y, of, seed, distance))
+        self.attempt("probe", lambda: roughness.probe(model, x, seed))
+        threat = self.threat
+        if y is not None and threat is not None:
+            self.attempt("explanations", lambda: roughness.explanations(model, x, y, threat, seed))
 
     def attacks(self, threat: ThreatModel, labels: Tensor) -> None:
         size = self.batch_size
@@ -158,10 +170,10 @@ class _Run:
             self.left_out.append((name, str(error)))
 
     def certified(self, threat: ThreatModel, labels: Tensor) -> None:
-        try:
-            self.add(*certified(self.model, self.given.inputs, labels, threat, self.found["margin"], self.seed))
-        except (TypeError, ValueError, RuntimeError) as error:
-            self.left_out.append(("certified bounds", str(error)))
+        margin = self.found["margin"]
+        self.attempt(
+            "certified bounds", lambda: certified(self.model, self.given.inputs, labels, threat, margin, self.seed)
+        )
         if why := infinite(self.found):
             self.left_out.append(("finite constant", why))
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from smoothness.panel.summary import order_in_words, sections
+from smoothness.panel.lines import order_in_words
+from smoothness.panel.summary import sections
 from smoothness.panel.text import places, plain
 
 if TYPE_CHECKING:

@@ -27,7 +27,8 @@ class Panel:
     Attributes:
         measurements: by quantity ("correct", "margin", "jacobian_norm", "jacobian_norm_per_margin",
             "kink_density", "slope_jump", "value_jump", "local_lipschitz_lower", "..._upper",
-            "local_oscillation_lower", "..._upper", each of these also "..._per_margin", and "certified_radius"),
+            "local_oscillation_lower", "..._upper", each of these also "..._per_margin", "certified_radius", and those
+            of the analyzers of roughness, as studies have them),
             attacks by their label ("pgd-ce").
         activations: which the model uses, with their facts.
         left_out: (what, why) of everything that was not measured.

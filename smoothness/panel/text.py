@@ -10,7 +10,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from smoothness.panel.summary import Section, order_in_words, sections
+from smoothness.panel.lines import order_in_words
+from smoothness.panel.summary import Section, sections
 from smoothness.panel.uses import ActivationUse
 
 if TYPE_CHECKING:

@@ -134,7 +134,7 @@ def summary_table(seeds: pd.DataFrame, headline: float | None, precision: float 
         "and jumps are summed over layers, and are not measured (–) where the exact method does not reach. “0 (flat)” "
         "means a gradient of exactly 0 between jumps, which is not smoothness."
     )
-    return Table(caption, columns, rows, heads=3)
+    return _without_empty_columns(Table(caption, columns, rows, heads=3), keep=set(range(len(columns) - 4)))
 
 
 def _zero_aware(norm: Spread, share: Spread) -> str:

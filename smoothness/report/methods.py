@@ -8,6 +8,7 @@ from smoothness.analyzers.masking import family
 from smoothness.report.answer import format_255, plural
 from smoothness.report.figures.robustness import architectures_of
 from smoothness.report.provenance import scrub, values_of
+from smoothness.report.roughness_methods import roughness_methods, shown
 from smoothness.report.style import order_activations
 from smoothness.report.success import FAMILIES, tested_epsilons
 from smoothness.study import Run
@@ -140,12 +141,13 @@ def _smoothness(run: Run, frame: pd.DataFrame) -> list[str]:
     if "kink_density" in measured and isinstance(kinks, KinkSettings):
         many = plural(kinks.examples, "example") if kinks.examples else "all examples"
         sentences.append(
-            f"Kinks and jumps were enumerated exactly on {plural(kinks.segments, 'random segment')} of half-length "
+            f"Kinks and jumps were enumerated on {plural(kinks.segments, 'random segment')} of half-length "
             f"{kinks.radius:g} (input l2) through each of at most {many} "
             f"({', '.join(kinks.architectures or ('all architectures',))}); their densities estimate the mean over "
             "all directions."
         )
-    more = sorted(measured - _SHOWN)
+    sentences += roughness_methods(run, sorted(measured))
+    more = sorted(name for name in measured - _SHOWN if not shown(name))
     if more:
         sentences.append(f"Also measured, and only in the frame of all rows: {', '.join(more)}.")
     return [

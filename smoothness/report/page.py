@@ -23,10 +23,13 @@ from smoothness.report.distances import distance_table, families, overall
 from smoothness.report.downloads import Download, render_latex, render_parquet
 from smoothness.report.gallery import RULE, Wall, walls
 from smoothness.report.methods import methods
-from smoothness.report.plates import Plate, dimension_plates, plates
+from smoothness.report.plate import Plate
+from smoothness.report.plates import dimension_plates, plates, unmeasured
 from smoothness.report.provenance import flatten, provenance, scrub
+from smoothness.report.roughness_methods import measured_at
 from smoothness.report.sentences import RULE as SENTENCE_RULE
 from smoothness.report.sentences import SentenceWall, sentence_pages
+from smoothness.report.slices import Film, films, slice_plates, slices
 from smoothness.report.success import HEADLINE, PRECISION, masking, nearest_epsilon, tested_epsilons
 from smoothness.report.tables import check_columns, per_seed, split_valid, summary_frame
 from smoothness.study import Run, StudyConfig
@@ -48,6 +51,8 @@ class Page:
     errors: list[tuple[str, str]]
     left_out: list[tuple[str, str]]
     plates: list[Plate]
+    films: list[Film]
+    unmeasured: list[str]
     gallery: list[Wall]
     gallery_rule: str
     sentences: list[SentenceWall]
@@ -104,6 +109,7 @@ def build_page(run: Run, checks: Sequence[Check]) -> Page:
     pairs = zip(results["activation"], results["architecture"], strict=True)
     results["masked"] = [masked[str(activation), str(architecture)].masked for activation, architecture in pairs]
     examples = {str(facts["cell"]): run.examples(str(facts["cell"])) for facts in run.cells}
+    planes = slices(run.cells, examples, frame, shown_names(run.config))
     summary = summary_table(seeds, headline, precision)
     return Page(
         name=str(run.config.name),
@@ -114,7 +120,13 @@ def build_page(run: Run, checks: Sequence[Check]) -> Page:
         missing=[scrub(label) for label in run.missing if label not in run.failed],
         errors=[(scrub(label), scrub(message)) for label, message in run.failed.items()],
         left_out=[(scrub(label), scrub(reason)) for label, reason in excluded_cells(run.config)],
-        plates=[*dimension_plates(slopes), *plates(frame, seeds, headline, run.config.threat.norm)],
+        plates=[
+            *dimension_plates(slopes),
+            *plates(frame, seeds, headline, run.config.threat.norm, measured_at(run.config.analyzers)),
+            *slice_plates(planes),
+        ],
+        films=films(planes),
+        unmeasured=unmeasured(frame),
         gallery=walls(run.cells, examples),
         gallery_rule=RULE,
         sentences=sentence_pages(run.cells, examples),
@@ -145,11 +157,16 @@ def build_page(run: Run, checks: Sequence[Check]) -> Page:
 def as_shown(frame: pd.DataFrame, config: StudyConfig) -> pd.DataFrame:
     """The frame as the report groups it: by setting, and by labels that tell what they stand for.
 
-    A label that is not the spelling of its settings is followed by that in brackets. The setting takes the
-    architecture's place: it is its name where nothing else varies.
+    The setting takes the architecture's place: it is its name where nothing else varies.
     """
-    names = {}
-    for level in config.factors.activation:
-        names[level.label] = level.spec if level.label == level.spec else f"{level.label} [{level.spec}]"
+    names = shown_names(config)
     labels = frame["activation"].astype(str)
     return frame.assign(activation=labels.map(lambda label: names.get(label, label)), architecture=frame["setting"])
+
+
+def shown_names(config: StudyConfig) -> dict[str, str]:
+    """Label of an activation -> the same, followed by the spelling of its settings in brackets where that differs."""
+    return {
+        level.label: level.spec if level.label == level.spec else f"{level.label} [{level.spec}]"
+        for level in config.factors.activation
+    }

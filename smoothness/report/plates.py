@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from smoothness.report.answer import format_255
 from smoothness.report.curves import activation_curves, describe_order, smoothness_order
@@ -27,46 +25,62 @@ from smoothness.report.figures import (
 from smoothness.report.figures.dimensions import draw_dimensions
 from smoothness.report.figures.distances import draw_distances
 from smoothness.report.methods import norm_name
-from smoothness.report.style import figure_style, order_activations, to_svg
+from smoothness.report.plate import Plate, in_words, plate
+from smoothness.report.roughness import roughness_plates
+from smoothness.report.style import order_activations
 from smoothness.report.success import robust_curves, tested_epsilons
-from smoothness.report.tables import Spread, layer_roughness, spreads
+from smoothness.report.tables import layer_roughness
 from smoothness.study.reductions import normalised
 from smoothness.study.slopes import Slope
 
 
-@dataclass(frozen=True)
-class Plate:
-    """One figure of a report.
-
-    Attributes:
-        slug: file name without ending, and anchor.
-        title, caption: what it is; what to see, units and bound kind.
-        alt: what a reader who cannot see it needs.
-        wide, narrow: SVG for a page and for a small screen.
-    """
-
-    slug: str
-    title: str
-    caption: str
-    alt: str
-    wide: bytes
-    narrow: bytes
-
-
-def plates(frame: pd.DataFrame, seeds: pd.DataFrame, headline: float | None, norm: str) -> list[Plate]:
-    """All figures of a report.
+def plates(
+    frame: pd.DataFrame,
+    seeds: pd.DataFrame,
+    headline: float | None,
+    norm: str,
+    measured_at: Mapping[str, str] | None = None,
+) -> list[Plate]:
+    """All figures of a report; what was not measured has none.
 
     Args:
         frame: valid rows of a study's frame.
         seeds: of `per_seed`.
-        headline: ε of figure 5.
+        headline: ε of the trade-off.
         norm: of the ball: "linf", "l2" or "l1".
+        measured_at: norms and radii of the analyzers of roughness, for the captions.
     """
-    ball, norm = norm, norm_name(norm)
-    labels, near = order_activations(frame["activation"]), families(frame)
-    at = format_255(headline) if headline is not None else "the headline ε"
+    near = families(frame)
     found = [
-        _plate(
+        *activation_plates(frame),
+        *robustness_plates(frame, seeds, headline, norm_name(norm)),
+        *gradient_plates(frame, seeds),
+        *tradeoff_plates(seeds, headline),
+        *([_of_distances(near)] if near else []),
+    ]
+    return [
+        *found,
+        *certified_plates(frame, norm),
+        *lipschitz_plates(frame),
+        *roughness_plates(frame, headline, measured_at),
+    ]
+
+
+def unmeasured(frame: pd.DataFrame) -> list[str]:
+    """What most reports draw and this one does not, since nothing of it is in the frame."""
+    measured = set(frame["quantity"])
+    subjects = {"attack_success": "attacks", "jacobian_norm": "input gradients", "kink_density": "kinks and jumps"}
+    return [name for quantity, name in subjects.items() if quantity not in measured]
+
+
+def activation_plates(frame: pd.DataFrame) -> list[Plate]:
+    """The activations themselves, where the catalogue has them."""
+    labels = order_activations(frame["activation"])
+    curves = activation_curves(labels)
+    if curves.empty:
+        return []
+    return [
+        plate(
             "activations",
             "The activations and their derivatives",
             "Full lines are values, dashed lines derivatives. A jump is a gap: the filled end is the value taken, "
@@ -76,9 +90,17 @@ def plates(frame: pd.DataFrame, seeds: pd.DataFrame, headline: float | None, nor
             + "; ".join(f"{label}: {describe_order(smoothness_order(label))}" for label in labels)
             + ".",
             draw_activations,
-            activation_curves(labels),
-        ),
-        _plate(
+            curves,
+        )
+    ]
+
+
+def robustness_plates(frame: pd.DataFrame, seeds: pd.DataFrame, headline: float | None, norm: str) -> list[Plate]:
+    """Robust accuracy, of studies with attacks."""
+    if headline is None:
+        return []
+    return [
+        plate(
             "robust-accuracy",
             "Robust accuracy against ε",
             "Share of attacked test examples that are classified correctly and that no attack fooled at this ε or a "
@@ -86,50 +108,71 @@ def plates(frame: pd.DataFrame, seeds: pd.DataFrame, headline: float | None, nor
             f"over seeds; the ticks of ε ({norm}; for images in multiples of 1/255) are equally spaced. At "
             "ε = 0: clean accuracy on the same examples. Look for lines whose bands do not meet; rougher activations "
             "have more broken lines." + _where_stronger(frame),
-            f"Line chart of robust accuracy falling with ε. At {at}: {_listing(seeds, 'robust_accuracy')}.",
+            "Line chart of robust accuracy falling with ε. "
+            f"At {format_255(headline)}: {in_words(seeds, 'robust_accuracy')}.",
             draw_robust_accuracy,
             robust_curves(frame).assign(norm=norm),
-        ),
-        _plate(
-            "jacobian-norms",
-            "Jacobian norms per margin",
-            "Norm of the input gradient of the margin (l2) divided by the margin, for correctly classified examples; "
-            "unit 1 / input l2; exact at each point; logarithmic axis. Violins show the examples of all seeds, points "
-            "the median of each seed. The inverse is the distance at which a linear network would give way. A "
-            "gradient of exactly 0 has no place on this axis and is written out: it means that the network is flat "
-            "between its jumps, not that it is smooth.",
-            f"Violins of margin-normalised Jacobian norms. Medians: {_listing(seeds, 'jacobian_normalised', False)}.",
-            draw_jacobians,
-            normalised(frame, "jacobian_norm"),
-        ),
-        _plate(
-            "kinks-and-jumps",
-            "Kinks and jumps, layer by layer",
-            "On random straight segments through each example, by the layer in which the break arises; enumerated "
-            "exactly on the segments drawn, which estimates the mean over all directions; only for MLPs, where the "
-            "exact method applies. Left: breaks of any kind per unit of length, mean over examples. "
-            "Middle and right: jumps of the slope and of the value divided by the margin, median over correctly "
-            "classified examples. Three scales, three axes: heights do not compare across panels. Points are means "
-            "over seeds, bars ± one standard deviation.",
-            f"Point plots in three panels. Breaks per unit of length, summed over layers: "
-            f"{_listing(seeds, 'kink_density', False)}.",
-            draw_kinks,
-            layer_roughness(frame),
-        ),
-        _plate(
+        )
+    ]
+
+
+def gradient_plates(frame: pd.DataFrame, seeds: pd.DataFrame) -> list[Plate]:
+    """Jacobian norms; kinks and jumps by layer."""
+    norms, layers = normalised(frame, "jacobian_norm"), layer_roughness(frame)
+    found = []
+    if len(norms):
+        found.append(
+            plate(
+                "jacobian-norms",
+                "Jacobian norms per margin",
+                "Norm of the input gradient of the margin (l2) divided by the margin, for correctly classified "
+                "examples; unit 1 / input l2; exact at each point; logarithmic axis. Violins show the examples of all "
+                "seeds, points the median of each seed. The inverse is the distance at which a linear network would "
+                "give way. A gradient of exactly 0 has no place on this axis and is written out: it means that the "
+                "network is flat between its jumps, not that it is smooth.",
+                "Violins of margin-normalised Jacobian norms. "
+                f"Medians: {in_words(seeds, 'jacobian_normalised', False)}.",
+                draw_jacobians,
+                norms,
+            )
+        )
+    if len(layers):
+        found.append(
+            plate(
+                "kinks-and-jumps",
+                "Kinks and jumps, layer by layer",
+                "On random straight segments through each example, by the layer in which the break arises; enumerated "
+                "on the segments drawn, exactly where activations are piecewise affine and by bisection where they "
+                "are also curved, which estimates the mean over all directions. Left: breaks of any kind per unit of "
+                "length, mean over examples. Middle and right: jumps of the slope and of the value divided by the "
+                "margin, median over correctly classified examples. Three scales, three axes: heights do not compare "
+                "across panels. Points are means over seeds, bars ± one standard deviation.",
+                f"Point plots in three panels. Breaks per unit of length, summed over layers: "
+                f"{in_words(seeds, 'kink_density', False)}.",
+                draw_kinks,
+                layers,
+            )
+        )
+    return found
+
+
+def tradeoff_plates(seeds: pd.DataFrame, headline: float | None) -> list[Plate]:
+    """Clean beside robust accuracy, of studies with attacks."""
+    if headline is None:
+        return []
+    return [
+        plate(
             "clean-against-robust",
-            f"Clean against robust accuracy at {at}",
+            f"Clean against robust accuracy at {format_255(headline)}",
             "Both on the attacked examples. Small points are seeds, large ones their means; robust accuracy is an "
             "upper bound. Points further right are more accurate, higher ones harder to fool; a difference in height "
             "between points far apart horizontally may come from clean accuracy alone. Panels share their axes.",
-            f"Scatter plot. Clean accuracy: {_listing(seeds, 'clean_accuracy_attacked')}. "
-            f"Robust accuracy: {_listing(seeds, 'robust_accuracy')}.",
+            f"Scatter plot. Clean accuracy: {in_words(seeds, 'clean_accuracy_attacked')}. "
+            f"Robust accuracy: {in_words(seeds, 'robust_accuracy')}.",
             draw_tradeoff,
             seeds,
-        ),
-        *([_of_distances(near)] if near else []),
+        )
     ]
-    return [*found, *certified_plates(frame, ball), *lipschitz_plates(frame)]
 
 
 def dimension_plates(slopes: Sequence[Slope]) -> list[Plate]:
@@ -137,7 +180,7 @@ def dimension_plates(slopes: Sequence[Slope]) -> list[Plate]:
     if not slopes:
         return []
     return [
-        _plate(
+        plate(
             "dimensions",
             "Distance to the boundary against the number of dimensions",
             "Distance to the nearest misclassified input (input units; an upper bound by attack), median over "
@@ -164,7 +207,7 @@ def certified_plates(frame: pd.DataFrame, norm: str) -> list[Plate]:
     ).replace("%", " %")
     listed = ", ".join(format_255(epsilon) for epsilon in sorted(curves["epsilon"].unique()))
     return [
-        _plate(
+        plate(
             "certified-accuracy",
             "Certified beside attacked accuracy",
             "The true robust accuracy lies on each bar: from the share of attacked examples whose certified radius "
@@ -189,7 +232,7 @@ def lipschitz_plates(frame: pd.DataFrame) -> list[Plate]:
         "points that is as steep; the line with markers the upper side, a certificate that no pair is steeper. "
     )
     found = [
-        _plate(
+        plate(
             "lipschitz",
             "The Lipschitz constant between its two sides",
             f"Local Lipschitz constant {both}Both axes are logarithmic. Ticks at the right edge: the certified global "
@@ -202,7 +245,7 @@ def lipschitz_plates(frame: pd.DataFrame) -> list[Plate]:
     ]
     if sides["activation"].str.contains("@sigma=", regex=False).any():
         found.append(
-            _plate(
+            plate(
                 "lipschitz-dial",
                 "The Lipschitz constant along the dial",
                 f"Local Lipschitz constant {both}Each activation is smoothed by a Gaussian of width σ and the network "
@@ -225,7 +268,7 @@ def _sides_in_words(sides: pd.DataFrame) -> str:
 
 
 def _of_distances(found: list[Family]) -> Plate:
-    return _plate(
+    return plate(
         "distances",
         "Distance to the boundary against distance to the next class",
         "Distance to the nearest misclassified input divided by that to the nearest training example of another class "
@@ -248,23 +291,3 @@ def _where_stronger(frame: pd.DataFrame) -> str:
         for name, own in radii.items()
         if len(own) < len(everywhere)
     )
-
-
-def _plate(slug: str, title: str, caption: str, alt: str, draw: Callable[..., Figure], frame: object) -> Plate:
-    with figure_style():
-        wide, narrow = (to_svg(draw(frame, narrow=small)) for small in (False, True))
-    return Plate(slug, title, caption, alt, wide, narrow)
-
-
-def _listing(seeds: pd.DataFrame, statistic: str, percent: bool = True) -> str:
-    """The statistic of each architecture and activation in words."""
-
-    def text(spread: Spread) -> str:
-        return f"{100 * spread.mean:.0f} %" if percent else f"{spread.mean:.2g}"
-
-    by_architecture: dict[str, list[str]] = {}
-    for (architecture, activation), values in spreads(seeds).items():
-        if values[statistic].seeds:
-            by_architecture.setdefault(architecture, []).append(f"{activation} {text(values[statistic])}")
-    parts = [f"{architecture}: {', '.join(items)}" for architecture, items in by_architecture.items()]
-    return "; ".join(parts) or "not measured"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
@@ -51,32 +53,54 @@ class Stroke:
 
 
 def order_activations(labels: Iterable[str]) -> list[str]:
-    """Labels from the roughest to the smoothest activation, then by name; unknown ones last.
+    """Labels from the roughest to the smoothest activation, then by name and σ of the dial; unknown ones last.
 
-    >>> order_activations(["tanh", "relu", "staircase"])
-    ['staircase', 'relu', 'tanh']
+    >>> order_activations(["tanh", "relu@sigma=10", "relu@sigma=2", "relu", "staircase"])
+    ['staircase', 'relu', 'relu@sigma=2', 'relu@sigma=10', 'tanh']
     """
 
-    def key(label: str) -> tuple[bool, float, str]:
-        order = smoothness_order(label)
-        return order is None, 0.0 if order is None else order, label
+    def key(label: str) -> tuple[bool, float, str, float, str]:
+        order, turned = smoothness_order(label), on_dial(label)
+        name, sigma = turned or (label, 0.0)
+        return order is None, 0.0 if order is None else order, name, sigma, label
 
     return sorted(set(labels), key=key)
 
 
+def on_dial(label: str) -> tuple[str, float] | None:
+    """(activation, σ) of a label on the mollifying dial; None for others.
+
+    >>> on_dial("relu@sigma=0.1"), on_dial("softened [step@sigma=2]"), on_dial("relu")
+    (('relu', 0.1), ('step', 2.0), None)
+    """
+    name, mark, sigma = spec_of(label).rpartition("@sigma=")
+    try:
+        return (name, float(sigma)) if mark else None
+    except ValueError:
+        return None
+
+
 def strokes(labels: Iterable[str]) -> dict[str, Stroke]:
-    """The stroke of each label; a catalogue name always has the same one.
+    """The stroke of each label; a catalogue name always has the same one, and levels of a dial paler ones.
 
     >>> strokes(["relu"])["relu"].colour
     '#0173b2'
     """
     ordered = order_activations(labels)
     spare = iter(_SPARE * (len(ordered) // len(_SPARE) + 1))
+    sigmas: dict[str, list[float]] = {}
+    for name, sigma in filter(None, map(on_dial, ordered)):
+        sigmas.setdefault(name, []).append(sigma)
     taken: set[str] = set()
     chosen = {}
     for label in ordered:
+        turned = on_dial(label)
         name = re.split(r"\W", spec_of(label), maxsplit=1)[0]
-        if name in _FIXED and name not in taken:
+        if turned and turned[0] in _FIXED:
+            name, sigma = turned
+            place = sorted(set(sigmas[name])).index(sigma) + 1
+            colour, marker = _paler(_FIXED[name][0], 0.55 * place / len(set(sigmas[name]))), _FIXED[name][1]
+        elif name in _FIXED and name not in taken:
             taken.add(name)
             colour, marker = _FIXED[name]
         else:
@@ -85,6 +109,11 @@ def strokes(labels: Iterable[str]) -> dict[str, Stroke]:
         dashes = {-1.0: (1.0, 1.2), 0.0: (4.0, 1.5)}.get(1.0 if order is None else float(order), ())
         chosen[label] = Stroke(colour, marker, dashes)
     return chosen
+
+
+def _paler(colour: str, share: float) -> str:
+    """The colour with a share of white."""
+    return to_hex(tuple(1 - (1 - part) * (1 - share) for part in to_rgb(colour)))  # type: ignore[arg-type]
 
 
 @contextmanager
@@ -159,6 +188,7 @@ def legend_below(figure: Figure, labels: list[str], *, narrow: bool, lines: bool
     # As many columns as the longest label leaves room for: about 0.072 inches a character, and its handle and gap.
     room = int(figure.get_figwidth() / (0.072 * max(map(len, labels), default=1) + 0.12 * handle + 0.35))
     columns = max(1, min(3 if narrow else 7, room, len(labels)))
+    note = "\n".join(textwrap.wrap(note, int(figure.get_figwidth() / 0.072)))
     legend = figure.legend(
         handles=handles, loc="outside lower center", ncols=columns, handlelength=handle,
         title=note or None, title_fontproperties={"size": 8.5, "style": "italic"},

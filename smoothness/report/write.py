@@ -56,6 +56,9 @@ def _contents(page: Page) -> dict[str, bytes]:
     """Names and bytes of all files; the marked page first, so that an interrupted report is still ours."""
     contents = {"index.html": render_html(page).encode(), "report.md": render_markdown(page).encode()}
     contents |= {f"figures/{plate.slug}.svg": plate.wide for plate in page.plates}
+    for film in page.films:
+        for k, frame in enumerate(film.frames, start=1):
+            contents |= {f"figures/{film.slug}-{k}-{picture.name}.png": picture.png for picture in frame.pictures}
     return contents | {download.name: download.data for download in page.downloads}
 
 

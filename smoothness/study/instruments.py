@@ -185,12 +185,12 @@ def analyze(
 
 def analyzer_problems(analyzers: Iterable[AnySettings], activations: Sequence[str]) -> list[str]:
     """Analyzers whose rows could not be told apart, or of activations that are not there."""
-    seen: set[tuple[str, str, str]] = set()
+    seen: dict[tuple[str, str, str], list[tuple[str, ...] | None]] = {}
     problems = []
     for place, settings in enumerate(analyzers):
         kind = settings.import_ if isinstance(settings, ImportedAnalyzer) else settings.kind
         key = (kind, getattr(settings, "of", ""), settings.label)  # of another place: other quantities
-        if key in seen:
+        if any(_overlap(settings.architectures, other) for other in seen.get(key, [])):
             told = f"label {settings.label!r} again" if settings.label else "no label of its own"
             problems.append(f"analyzers[{place}]: the second {kind} has {told}; give it one, such as label = 'wide'")
         if ":" in settings.label:
@@ -201,5 +201,10 @@ def analyzer_problems(analyzers: Iterable[AnySettings], activations: Sequence[st
                 problems.append(
                     f"analyzers[{place}].activations: {name!r} is no level of this study; near: {', '.join(near)}"
                 )
-        seen.add(key)
+        seen.setdefault(key, []).append(settings.architectures)
     return problems
+
+
+def _overlap(one: tuple[str, ...] | None, other: tuple[str, ...] | None) -> bool:
+    """Whether some architecture is measured by both; None is all."""
+    return one is None or other is None or not set(one).isdisjoint(other)

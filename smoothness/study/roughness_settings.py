@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-import torch
 from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
@@ -22,7 +21,7 @@ from smoothness.analyzers import (
     SmoothnessProbe,
 )
 from smoothness.analyzers.double import LAYER
-from smoothness.analyzers.smoothness_probe import KINDS
+from smoothness.analyzers.frame_rows import finite_curvature_rows, probe_rows, variation_rows
 from smoothness.measurement import Measurement
 from smoothness.study.analyzer_base import AnalyzerBase
 from smoothness.study.fields import Count, Ratio
@@ -44,14 +43,15 @@ class VariationSettings(AnalyzerBase):
         segments, radius: number of segments through each example, and half the length of each (input l2).
         of: "margin", "logits", "layer:NAME", or "layers" for the output of every activation module. Of a layer,
             quantities are called "layer_..." and carry its name.
-        scale: the h of the concentration, in input units (l2); radius / 16 when None.
+        scales: each h of the concentration, in input units (l2); radius · (2^-10, 2^-8, ..., 1) when None. In the
+            frame they stand under "epsilon", as radii do.
     """
 
     kind: Literal["variation"]
     segments: Count = 4
     radius: Ratio = 0.5
     of: Annotated[str, AfterValidator(_of)] = "margin"
-    scale: Ratio | None = None
+    scales: Annotated[tuple[Ratio, ...], Field(min_length=1)] | None = None
     examples: Count | None = 20
 
     def measure(
@@ -67,25 +67,15 @@ class VariationSettings(AnalyzerBase):
             yield from self._of_one(of, model, x, seed)
 
     def _of_one(self, of: str, model: nn.Module, x: Tensor, seed: int) -> Iterator[Measurement]:
-        scales = (self.scale or self.radius / 16,)
-        found = GradientVariation(self.segments, self.radius, of, scales, seed=seed)(model, x)
-        near = replace(found.concentration, values=found.concentration.values[:, 0], coords={})
-        for one in (found.kink_part, found.curvature_part, near, found.value_variation, found.value_jump_part,
-                    _jump_share(found.value_jump_part, found.value_variation)):  # fmt: skip
+        found = GradientVariation(self.segments, self.radius, of, self.scales, seed=seed)(model, x)
+        for one in variation_rows(found):
             if not of.startswith(LAYER):
                 yield one
                 continue
             layer = {"layer": (of.removeprefix(LAYER),)}
-            yield replace(one, quantity=f"layer_{one.quantity}", values=one.values[:, None], coords=layer)
-
-
-def _jump_share(jumps: Measurement, whole: Measurement) -> Measurement:
-    """Share of the value's variation that stands in jumps: 1 for a piecewise constant function, 0 for a continuous."""
-    valid = whole.valid & (whole.values > 0)
-    reasons = whole.details["reason"]
-    why = tuple("" if ok else reason or "the value does not vary" for ok, reason in zip(valid, reasons, strict=True))
-    values = torch.where(valid, jumps.values / whole.values, torch.nan)
-    return replace(whole, quantity="value_jump_share", values=values, unit="1", valid=valid, details={"reason": why})
+            yield replace(
+                one, quantity=f"layer_{one.quantity}", values=one.values[:, None], coords={**layer, **one.coords}
+            )
 
 
 class PlateauSettings(AnalyzerBase):
@@ -124,8 +114,7 @@ class CurvatureSettings(AnalyzerBase):
     ) -> Iterable[Measurement]:
         """Of the margin; what is read at the finite distance is called "finite_..."."""
         yield from InputCurvature(seed=seed)(model, x, y)
-        for one in InputCurvature(scale=self.scale, seed=seed)(model, x, y):
-            yield replace(one, quantity=f"finite_{one.quantity.removeprefix('input_')}")
+        yield from finite_curvature_rows(InputCurvature(scale=self.scale, seed=seed)(model, x, y))
         yield LocalLinearityError(self.norm, self.radius, seed=seed)(model, x, y)
 
 
@@ -142,12 +131,7 @@ class ProbeSettings(AnalyzerBase):
         self, model: nn.Module, x: Tensor, y: Tensor, seed: int, allowed: tuple[str, ...]
     ) -> Iterable[Measurement]:
         """Density of each kind of break, and whether none was found."""
-        found = SmoothnessProbe(self.segments, self.radius, self.budget, seed=seed)(model, x)
-        for place, kind in enumerate(KINDS):
-            name = f"probe_{kind.replace(' ', '_')}s"
-            yield replace(found.breaks, quantity=name, values=found.breaks.values[:, place], coords={})
-        none = found.order.values.isposinf().to(torch.float64)
-        yield replace(found.order, quantity="probe_finds_none", values=torch.where(found.order.valid, none, torch.nan))
+        return probe_rows(SmoothnessProbe(self.segments, self.radius, self.budget, seed=seed)(model, x))
 
 
 class RegionSettings(AnalyzerBase):

@@ -10,7 +10,7 @@ from torch import nn
 
 from smoothness.activations import activation, activation_facts, list_activations
 from smoothness.analyzers import SmoothnessProbe, kinks_on_segments
-from smoothness.analyzers.line_probe import probe_line
+from smoothness.analyzers.line_probe import _by_history, probe_line
 from smoothness.testing import check_analyzer
 
 ELEMENTWISE = [name for name in list_activations() if activation_facts(name).elementwise]
@@ -131,6 +131,20 @@ def test_sharp_smooth_bends_are_kinks_from_afar():
     assert near.order.values.item() == math.inf
     (_, found), *_ = far.order.details["table"][0]
     assert found.scales[0] > 1e-6
+
+
+def test_a_plateau_before_a_jump_is_no_rounding_of_infinity():
+    """Fourth differences of 0 at the coarse levels, then a jump between two points of a finer grid."""
+    found = _by_history(0.5, 2.0**-12, (0.0, 0.0, 1.0))
+    assert found.order == -1
+    steps = nn.Sequential(nn.Conv2d(1, 8, 3, stride=2, padding=1), activation("step"), nn.Flatten(), nn.LazyLinear(3))
+    torch.manual_seed(0)
+    x = torch.rand(2, 1, 12, 12)
+    steps(x)
+    for parameter in steps.parameters():
+        nn.init.normal_(parameter)
+    order = SmoothnessProbe(segments=1, radius=1.0)(steps, x).order  # more jumps than the budget tells apart
+    assert order.values.tolist() == [-1, -1]
 
 
 def test_backward_passes_do_not_matter():

@@ -11,7 +11,12 @@ from pathlib import Path
 import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import WebDriverWait
+
+from smoothness.report.write import write_page
+from tests.report.test_slices import run_with_slices
 
 pytestmark = pytest.mark.browser
 
@@ -31,15 +36,18 @@ def browser() -> Iterator[webdriver.Chrome]:
     driver.quit()
 
 
-def show(browser: webdriver.Chrome, width: int = 1280, theme: str = "light", media: str = "screen") -> None:
-    assert (REPORT / "index.html").is_file(), "no report there: make demo, or name one in REPORT"
+def show(
+    browser: webdriver.Chrome, width: int = 1280, theme: str = "light", media: str = "screen", page: Path | None = None
+) -> None:
+    page = page or REPORT / "index.html"
+    assert page.is_file(), "no report there: make demo, or name one in REPORT"
     metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     features = [{"name": "prefers-color-scheme", "value": theme}]
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": features})
     for kind in ("browser", "performance"):
         browser.get_log(kind)
-    browser.get((REPORT / "index.html").as_uri())
+    browser.get(page.as_uri())
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -68,15 +76,18 @@ def test_the_page_does_not_scroll_sideways(browser, width):
 def test_axe_finds_nothing_serious(browser, width, theme):
     """Contrast of at least 4.5 is one of its rules."""
     show(browser, width, theme)
+    assert serious(browser) == []
+
+
+def serious(browser: webdriver.Chrome) -> list[tuple[str, str]]:
     browser.execute_script(AXE)
     found = browser.execute_async_script(
         "const done = arguments[arguments.length - 1]; axe.run(document).then(done, e => done({error: String(e)}));"
     )
     assert "error" not in found, found
-    serious = [(v["id"], v["nodes"][0]["html"][:200]) for v in found["violations"] if v["impact"] != "minor"]
-    assert serious == []
     passed = {rule["id"] for rule in found["passes"]}
     assert "color-contrast" in passed
+    return [(v["id"], v["nodes"][0]["html"][:200]) for v in found["violations"] if v["impact"] != "minor"]
 
 
 def column(table: WebElement, index: int) -> list[str]:
@@ -96,7 +107,7 @@ def test_tables_sort_and_filter(browser):
         values = [float(text.split()[0]) for text in column(table, index)]
         assert values == sorted(values, reverse=direction == "descending")
     box = browser.find_element(By.CSS_SELECTOR, "#summary input[type=search]")
-    box.send_keys("mlp relu")
+    box.send_keys("mlp gelu")
     assert len(column(table, 0)) == 1
     assert browser.find_element(By.CSS_SELECTOR, "#summary [role=status]").text.startswith("1 of ")
     box.clear()
@@ -125,10 +136,87 @@ def test_examples_are_shown(browser):
     assert all(browser.execute_script("return arguments[0].naturalWidth > 0", picture) for picture in pictures[:12])
 
 
+def film_page(folder: Path) -> Path:
+    """A report of a small made-up run with one film of three places."""
+    run, examples = run_with_slices()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(run), "examples", lambda self, label: examples.get(label, {}))
+        return write_page(run, [], folder)
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return film_page(tmp_path_factory.mktemp("film"))
+
+
+def shown(browser: webdriver.Chrome) -> list[bool]:
+    return [frame.is_displayed() for frame in browser.find_elements(By.CSS_SELECTOR, ".film .frame")]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_slider_moves_the_film(browser, film, width):
+    show(browser, width, page=film)
+    assert shown(browser) == [True, False, False]
+    slider = browser.find_element(By.CSS_SELECTOR, ".film input[type=range]")
+    assert slider.accessible_name.startswith("Film 1")
+    now = browser.find_element(By.CSS_SELECTOR, ".film output")
+    browser.execute_script(
+        "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'}); arguments[0].focus()", slider
+    )
+    for key, place, name in (
+        (Keys.ARROW_RIGHT, 1, "σ = 0.5"), (Keys.END, 2, "σ = 0 (relu itself)"), (Keys.HOME, 0, "σ = 2")
+    ):  # fmt: skip
+        slider.send_keys(key)
+        assert shown(browser) == [k == place for k in range(3)]
+        assert now.text == slider.get_attribute("aria-valuetext") == name
+    pictures = browser.find_elements(By.CSS_SELECTOR, ".film .frame.now img")
+    assert [browser.execute_script("return arguments[0].naturalWidth", picture) for picture in pictures] == [444, 444]
+    assert all(p.rect["x"] + p.rect["width"] <= width for p in pictures)
+
+
+def test_the_film_plays_to_its_end_and_stops(browser, film):
+    show(browser, page=film)
+    play = browser.find_element(By.CSS_SELECTOR, ".film button")
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", play)
+    play.click()
+    assert play.text == "Pause"
+    play.click()
+    assert play.text == "Play"
+    play.click()
+    WebDriverWait(browser, 10).until(lambda _: shown(browser) == [False, False, True])
+    assert play.text == "Play"
+    play.click()  # from its end it starts again
+    assert shown(browser) == [True, False, False]
+    play.click()
+
+
+def test_without_script_and_on_paper_all_pictures_stand(browser, film):
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        show(browser, page=film)
+        assert shown(browser) == [True] * 3
+        assert not browser.find_elements(By.CSS_SELECTOR, ".film input, .film button")
+        labels = [p.text for p in browser.find_elements(By.CSS_SELECTOR, ".film .frame p")]
+        assert labels == ["σ = 2", "σ = 0.5", "σ = 0 (relu itself)"]
+    finally:
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    show(browser, width=688, media="print", page=film)
+    assert shown(browser) == [True] * 3
+    assert not browser.find_element(By.CSS_SELECTOR, ".film input").is_displayed()
+    images = browser.find_elements(By.CSS_SELECTOR, ".film img")
+    assert max(image.rect["x"] + image.rect["width"] for image in images) <= 689
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_serious_about_the_film(browser, film, theme):
+    show(browser, 1280, theme, page=film)
+    assert serious(browser) == []
+
+
 def test_printed_it_keeps_within_the_paper(browser):
     show(browser, width=688, media="print")  # A4 within its margins, at 96 dots an inch
     over = browser.execute_script(
-        "return Array.from(document.querySelectorAll('table, figure, pre, p'))"
+        "return Array.from(document.querySelectorAll('table, figure, .film, pre, p'))"
         ".filter(e => e.getBoundingClientRect().right > innerWidth + 1)"
         ".map(e => e.tagName + ': ' + e.textContent.trim().slice(0, 60))"
     )

@@ -201,7 +201,7 @@ def test_hostile_labels_do_no_harm(tmp_path: Path) -> None:
     tags = Tags(text)
     assert tags.open == []
     assert tags.all("script") == [{}]
-    assert len(tags.all("img")) == 5
+    assert len(tags.all("img")) == 4  # none of these is in the catalogue, so that there is no curve to draw
     tex = (tmp_path / "results.tex").read_text()
     assert r"\textless{}script\textgreater{}alert" in tex
     assert r"\$x\$" in tex

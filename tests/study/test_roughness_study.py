@@ -5,7 +5,7 @@ import importlib.util
 import pytest
 
 import smoothness as sm
-from smoothness.study.config import ConfigError
+from smoothness.study.config import ConfigError, load_config
 
 STUDY = """
 name = "rough"
@@ -46,6 +46,11 @@ def test_three_scales_stand_apart(run):
     assert rows["gelu", "probe_finds_none"] == 1
     layers = run.frame[run.frame["quantity"] == "layer_value_variation"]
     assert set(layers["layer"]) == {"activation1", "activation2"}
+    shares = run.frame[run.frame["quantity"].str.endswith("gradient_concentration") & run.frame["valid"]]
+    means = shares.groupby(["activation", "epsilon"])["value"].mean()
+    assert (means["relu"] == 1).all()  # kinks turn at once, whatever the scale
+    assert means["gelu"].is_monotonic_increasing
+    assert means["gelu"].iloc[0] < 0.01
 
 
 def test_slices_lie_beside_the_examples(run):
@@ -55,12 +60,25 @@ def test_slices_lie_beside_the_examples(run):
         assert kept["slice_slope"].shape == (2, 12, 12)
 
 
-@pytest.mark.parametrize("wrong", ['of = "layer"', "segments = 0", "scale = -1"])
+@pytest.mark.parametrize("wrong", ['of = "layer"', "segments = 0", "scales = [-1]"])
 def test_settings_are_checked(wrong, tmp_path):
     path = tmp_path / "rough.toml"
     path.write_text(STUDY.replace('kind = "variation", segments = 1', f'kind = "variation", {wrong}', 1))
     with pytest.raises(ConfigError, match=wrong.split()[0]):
         sm.run_study(path, tmp_path / "run")
+
+
+def test_analyzers_of_a_kind_may_share_the_architectures_out(tmp_path):
+    two = 'architectures = ["mlp"]}, {kind = "probe", budget = 400, examples = 1, architectures = ["OTHER"]'
+    path = tmp_path / "rough.toml"
+    for other, fits in (("cnn", True), ("mlp", False)):
+        settings = f"budget = 400, examples = 1, {two.replace('OTHER', other)}"
+        path.write_text(STUDY.replace("budget = 400, examples = 1", settings))
+        if fits:
+            assert len(load_config(path).analyzers) == 7
+        else:
+            with pytest.raises(ConfigError, match="the second probe has no label"):
+                load_config(path)
 
 
 def test_explanations_need_captum_before_any_training(tmp_path, monkeypatch):

@@ -31,7 +31,7 @@ def draw_regions(regions: Regions, *, title: str = "", narrow: bool = False) -> 
         size = np.linalg.norm(slope, axis=1)
         angle = (np.arctan2(slope[:, 1], slope[:, 0]) / (2 * np.pi)) % 1
         shade = 0.25 + 0.75 * size / max(float(size.max()), 1e-300)
-        colours = _wheel(angle, shade)
+        colours = direction_colours(angle, shade)
         cells = [polygon[:count] for polygon, count in zip(corners, regions.polygons.count.tolist(), strict=True)]
         ax.add_collection(PolyCollection(cells, facecolors=colours, edgecolors="white", linewidths=0.25))
         ax.add_collection(LineCollection(list(regions.boundary.numpy()), colors=INK, linewidths=2.0, capstyle="round"))
@@ -87,7 +87,7 @@ def draw_plane_maps(maps: dict[str, PlaneMap], *, narrow: bool = False) -> Figur
     return figure
 
 
-def _wheel(angle: np.ndarray, shade: np.ndarray) -> np.ndarray:
+def direction_colours(angle: np.ndarray, shade: np.ndarray) -> np.ndarray:
     """Colours of one lightness by angle, pale where the shade is small."""
     turns = 2 * np.pi * (angle[:, None] - np.array([0.0, 1 / 3, 2 / 3]))
     pure = 0.58 + 0.32 * np.cos(turns)

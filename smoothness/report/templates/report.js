@@ -1,5 +1,6 @@
 "use strict";
-// Tables sort by a click on a column's head and filter by text; figures can be saved. The page is whole without.
+// Tables sort by a click on a column's head and filter by text; figures can be saved; films have a slider. The page
+// is whole without.
 for (const table of document.querySelectorAll("table.data")) {
   const body = table.tBodies[0];
   const rows = Array.from(body.rows);
@@ -61,4 +62,54 @@ for (const figure of document.querySelectorAll("figure[id]")) {
   line.className = "tools";
   line.append(link);
   figure.append(line);
+}
+for (const film of document.querySelectorAll(".film")) {
+  const frames = Array.from(film.querySelectorAll(".frame"));
+  if (frames.length < 2) continue;
+  const names = frames.map((frame) => frame.querySelector("p").textContent.trim());
+  const slider = document.createElement("input");
+  slider.type = "range";
+  slider.min = "0";
+  slider.max = String(frames.length - 1);
+  slider.step = "1";
+  slider.value = "0";
+  const label = document.createElement("label");
+  label.append("smooth ", slider, " sharp");
+  slider.setAttribute("aria-label", film.querySelector("h3").textContent.trim() + ": width σ of the smoothing");
+  const now = document.createElement("output");
+  const play = document.createElement("button");
+  play.type = "button";
+  let timer = 0;
+  const stop = () => {
+    clearInterval(timer);
+    timer = 0;
+    play.textContent = "Play";
+  };
+  const show = (place) => {
+    slider.value = String(place);
+    slider.setAttribute("aria-valuetext", names[place]);
+    now.textContent = names[place];
+    frames.forEach((frame, other) => frame.classList.toggle("now", other === place));
+  };
+  slider.addEventListener("input", () => {
+    stop();
+    show(Number(slider.value));
+  });
+  play.addEventListener("click", () => {
+    if (timer) return stop();
+    if (Number(slider.value) === frames.length - 1) show(0);
+    play.textContent = "Pause";
+    timer = setInterval(() => {
+      const next = Number(slider.value) + 1;
+      show(next);
+      if (next === frames.length - 1) stop();
+    }, 900);
+  });
+  const bar = document.createElement("div");
+  bar.className = "tools dial";
+  bar.append(play, label, now);
+  film.querySelector(".frames").before(bar);
+  film.classList.add("live");
+  stop();
+  show(0);
 }
