@@ -35,7 +35,7 @@ def test_inputs_are_checked(attack, x, y, error, message):
 def test_outputs_are_checked(attack):
     with pytest.raises(ValueError, match=r"the model must return shape \(3, classes\)"):
         attack(nn.Flatten(0), X, Y)
-    with pytest.raises(TypeError, match=r"model must be an nn\.Module, got function; wrap"):
+    with pytest.raises(TypeError, match=r"model must be an nn\.Module, got function; pass smoothness\.wrap"):
         attack(lambda x: x, X, Y)
 
 

@@ -61,7 +61,8 @@ def test_the_exact_distance_lies_between_certified_and_attacked(activation, coun
     ]
     for row, *certified in zip(rows, *radii, strict=True):
         found = float(attacked[row])
-        exact = nearest(model, activation, x[row], int(y[row]), within=found * (1 + 1e-6) + 1e-9)
+        # With some room: attacks end within 2e-6 of the corner, and the solver keeps its constraints to 1e-7 alone.
+        exact = nearest(model, activation, x[row], int(y[row]), within=found * 1.01 + 1e-6)
         assert exact <= found * (1 + 1e-6)
         assert all(0 < radius <= exact * (1 + 1e-9) for radius in certified)
         if activation == "relu":  # and near, on both sides
