@@ -48,6 +48,9 @@ def show(
     for kind in ("browser", "performance"):
         browser.get_log(kind)
     browser.get(page.as_uri())
+    # On a busy machine the page before may still answer.
+    arrived = f"return document.readyState === 'complete' && document.URL === '{page.as_uri()}'"
+    WebDriverWait(browser, 60).until(lambda shown: shown.execute_script(arrived))
 
 
 @pytest.mark.parametrize("width", WIDTHS)
