@@ -47,8 +47,8 @@ class LipschitzUpperBound:
     intervals (Fazlyab et al. 2019, arXiv 1906.04893; here with slopes and ranges from the activations' facts,
     the best multipliers by an interior-point method, and each certificate proved again in float64 with all rounding
     included), the interval Jacobian (Weng et al. 2018, arXiv 1804.09699), a linear relaxation through the Jacobian
-    (after Shi et al. 2022, arXiv 2210.07394; not under "fast"), the product of local layer norms, and the global one. The
-    values hold for the network in real arithmetic with its weights as stored.
+    (after Shi et al. 2022, arXiv 2210.07394; not under "fast"), the product of local layer norms, and the global one.
+    The values hold for the network in real arithmetic with its weights as stored.
 
     Under "tight" small networks of continuous piecewise affine activations are cut into their affine pieces: exact.
     Where an activation's jump may be crossed no constant exists for pairs in the ball: the value is infinite and
