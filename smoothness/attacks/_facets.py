@@ -12,7 +12,6 @@ from smoothness.attacks._batch import Rows
 from smoothness.attacks._crossing import crossing
 from smoothness.attacks._facet import Facet
 from smoothness.attacks._neighbouring import Belief
-from smoothness.attacks._planes import Planes
 from smoothness.attacks._starting import Queue
 from smoothness.attacks._walk import Walkers
 
@@ -31,7 +30,7 @@ _HOPE, _FAR = 8, 1.3  # turns, after which a walk that far from the nearest poin
 _PATIENCE = 16  # turns without gain, from whatever start
 _FARTHEST = 2.0  # times as far, at most, a walk may go in search of another facet
 _BEYOND, _BRACKETS, _HALVINGS = 1.03, 4, 13  # of the projection: where the boundary is looked for first, and how
-_ON_PLANE = 0.02  # starts this near a known plane lead to where the walk was
+_ON_PLANE = 0.02  # starts this near the piece known lead to where the walk was
 
 
 @dataclass
@@ -68,29 +67,28 @@ def worth_measuring(group: Walkers) -> bool:
 def walk_facets(group: Walkers, queue: Queue, draws: torch.Generator) -> list[Walkers]:
     """Until the queries are spent; examples not nearer by it than before, or without starts left, are given back.
 
-    A turn: project the input onto the pieces known (`Planes`) and go to the boundary there; see whether what is known
+    A turn: project the input onto the piece measured and go to the boundary there; see whether what is known
     of the normal holds there, or another piece begins; ask for the slopes that are open most.
     """
     features = group.clean.shape[1]
-    facet, planes, belief = Facet.unknown(group), Planes.none(group.clean), Belief(group)
+    facet, belief = Facet.unknown(group), Belief(group)
     course, asked, left = _Course.beginning(group), 0, []
     trial = min(_TRIAL * group.queries, _TRIED * features)
-    while group.going_on(queue, facet, planes, course):
+    while group.going_on(queue, facet, course):
         known = facet.doubt(group).clamp_min(0).square().sum(dim=1) < _KNOWN**2 * facet.slope.square().sum(dim=1)
-        moved = _go(group, facet, planes, course, known)
+        moved = _go(group, facet, course, known)
         another = moved & ~course.straight & (facet.contradicted(group, draws, _TESTS) > _CONTRADICTED)
-        planes.add(another & known, facet.slope)
         facet.renew(another)
         facet.forget(course.straight, group)
         course.warm = (course.warm | another) & ~course.straight
         course.straight = torch.zeros_like(course.straight)
         count = _ask(group, facet, belief, ~course.warm, draws)
         asked += count
-        out = _take_stock(group, facet, planes, course, queue, another, known)
+        out = _take_stock(group, facet, course, queue, another, known)
         if asked >= trial > asked - count:
             out |= course.own > _PROGRESS * course.rival
         if bool(out.any()):
-            left.append(group.leave(out, queue, facet, planes, course))
+            left.append(group.leave(out, queue, facet, course))
     return left
 
 
@@ -109,9 +107,9 @@ def _ask(group: Walkers, facet: Facet, belief: Belief, fresh: Tensor, draws: tor
     return count
 
 
-def _go(group: Walkers, facet: Facet, planes: Planes, course: _Course, known: Tensor) -> Tensor:
+def _go(group: Walkers, facet: Facet, course: _Course, known: Tensor) -> Tensor:
     """To the boundary on the way from the input to its projection and beyond; whether it was found and taken."""
-    slope, offset, straight = planes.with_last(facet.slope, group.down, group.up), group.offset, course.straight
+    slope, offset, straight = facet.slope, group.offset, course.straight
 
     def path(time: Tensor) -> Tensor:
         time = time.to(offset.dtype)
@@ -128,16 +126,13 @@ def _go(group: Walkers, facet: Facet, planes: Planes, course: _Course, known: Te
     points = path(group.first(path, below, torch.where(hit, above, below + 1), _HALVINGS))
     points = torch.where(hit.unsqueeze(1), points, group.at)
     distance = group.length(points - group.clean)
-    planes.refute(hit, points - group.clean)
     nearer = distance < (1 - _GAIN) * group.walk.distance
     moved = hit & (straight | nearer | (known & (distance < _FARTHEST * group.walk.distance)))
     group.take(points, moved)
     return moved
 
 
-def _take_stock(
-    group: Walkers, facet: Facet, planes: Planes, course: _Course, queue: Queue, another: Tensor, known: Tensor
-) -> Tensor:
+def _take_stock(group: Walkers, facet: Facet, course: _Course, queue: Queue, another: Tensor, known: Tensor) -> Tensor:
     """Start again where nothing is gained any more; whether there was no start left."""
     gained = group.walk.distance < (1 - _GAIN) * course.local
     course.waited = torch.where(group.walk.distance < (1 - _GAIN) * course.own, 0, course.waited + 1)
@@ -150,12 +145,12 @@ def _take_stock(
     tired = course.waited > _PATIENCE
     if not bool(again.any()):
         return tired
-    on_plane = planes.with_last_at(facet.slope, queue.points - group.clean.unsqueeze(1), _ON_PLANE)
+    offsets = queue.points - group.clean.unsqueeze(1)
+    on_plane = ((offsets @ facet.slope.unsqueeze(2)).squeeze(2) - 1).abs() < _ON_PLANE
     queue.skip(again.unsqueeze(1) & on_plane)
     points, there = queue.next(again)
     begin = again & there
     group.take(points, begin)
-    planes.drop(begin)
     course.local = torch.where(begin, group.walk.distance, course.local)
     course.turns, course.stalled, course.faces = (
         torch.where(begin, 0, each) for each in (course.turns, course.stalled, course.faces)

@@ -34,7 +34,7 @@ class DecisionBoundary:
       not: ends in the corners of boxes, as of trees;
     - the boundary's normal, coordinate by coordinate: a step along one, and so far back towards the input that the
       label tells whether its slope is above or below the middle of what it may be; neighbouring pixels tell of one
-      another. The input is projected onto the pieces measured, another piece is measured where that leads, and other
+      another. The input is projected onto the piece measured, another one is measured where that leads, and other
       starts follow. Exact for hyperplanes in the end; takes 4 queries a feature, and 2,000, to be tried;
     - HopSkipJump (Chen et al. 2020, arXiv 1904.02144) for a few queries first, and for all the rest where it is not
       beaten: a normal from the labels of a cloud of points, a step along it, and back to the boundary by bisection.

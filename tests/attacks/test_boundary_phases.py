@@ -1,17 +1,11 @@
-"""The parts of the attack by labels alone: slopes by halving, planes, blocks put back; closed forms throughout."""
+"""The parts of the attack by labels alone: slopes by halving, blocks put back; closed forms throughout."""
 
-import math
-
-import numpy as np
 import pytest
 import torch
-from scipy.optimize import minimize
 from torch import nn
 
 from smoothness.attacks import DecisionBoundary
-from smoothness.attacks._crossing import crossing
 from smoothness.attacks._facet import Facet
-from smoothness.attacks._planes import Planes
 from smoothness.attacks._search import Search
 from smoothness.attacks._starting import queue_of
 from smoothness.attacks._walk import Walk, Walkers
@@ -49,36 +43,6 @@ def test_slopes_by_halving():
     assert float(facet.contradicted(group, draws, 16).max()) == 0
     facet.low, facet.high = facet.low + slope.abs().max(), facet.high + slope.abs().max()  # another facet's
     assert float(facet.contradicted(group, draws, 16).min()) > 0.2
-
-
-def test_projection_onto_planes_in_a_box():
-    draws = np.random.default_rng(0)
-    for _ in range(6):
-        slopes = np.abs(draws.normal(size=(3, 6)))
-        down, up = -draws.uniform(0.5, 0.9, 6), draws.uniform(0.5, 0.9, 6)
-        planes = Planes.none(torch.zeros(1, 6, dtype=torch.float64))
-        for slope in slopes[:2]:
-            planes.add(torch.tensor([True]), torch.from_numpy(slope)[None])
-        sides = [torch.from_numpy(side)[None] for side in (down, up)]
-        together = planes.with_last(torch.from_numpy(slopes[2])[None], *sides)
-        found = crossing(torch.ones(1, dtype=torch.float64), together, *sides, "l2")[0].numpy()
-        beyond = {"type": "ineq", "fun": lambda offset, slopes=slopes: slopes @ offset - 1}
-        exact = minimize(
-            lambda offset: offset @ offset, np.zeros(6), bounds=list(zip(down, up, strict=True)), constraints=beyond
-        )
-        assert exact.success
-        np.testing.assert_allclose(found, exact.x, atol=1e-2)  # after 30 cycles
-
-
-def test_two_planes_meet_where_the_projection_lies():
-    planes = Planes.none(torch.zeros(1, 2, dtype=torch.float64))
-    planes.add(torch.tensor([True]), torch.tensor([[1.0, 0.2]], dtype=torch.float64))
-    wide = torch.full((1, 2), math.inf, dtype=torch.float64)
-    slope = planes.with_last(torch.tensor([[0.2, 1.0]], dtype=torch.float64), -wide, wide)
-    nearest = slope / slope.square().sum()
-    torch.testing.assert_close(nearest, torch.full((1, 2), 1 / 1.2, dtype=torch.float64))
-    planes.refute(torch.tensor([True]), torch.tensor([[0.5, 0.5]], dtype=torch.float64))
-    assert not planes.used.any()
 
 
 @pytest.mark.parametrize(("norm", "factor"), [("l2", 1.01), ("linf", 1.01), ("l1", 1.1)])
