@@ -6,6 +6,7 @@ from torch import nn
 
 from smoothness.attacks import DecisionBoundary
 from smoothness.attacks._facet import Facet
+from smoothness.attacks._facets import walk_facets
 from smoothness.attacks._search import Search
 from smoothness.attacks._starting import queue_of
 from smoothness.attacks._walk import Walk, Walkers
@@ -114,3 +115,16 @@ def test_batches_do_not_change_the_walk():
     threat = ThreatModel("l2", bounds=None)
     whole, parts = (DecisionBoundary(threat, 2500, batch_size=size)(model, x, y) for size in (None, 2))
     torch.testing.assert_close(whole.distance, parts.distance, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("beaten", [True, False])
+def test_facets_give_back_what_another_walk_beats(beaten):
+    model = linear_model(7, features=60)
+    x, y = points(model, n=5)
+    group = walkers(model, x, y, queries=6000)
+    queue = queue_of(group, None, torch.Generator().manual_seed(0))
+    group.take(*queue.next())
+    group.walk.least = group.walk.least * (1e-3 if beaten else 1)
+    left = walk_facets(group, queue, torch.Generator().manual_seed(1))
+    early = sum(int((part.walk.spent < 0.3 * 6000).sum()) for part in left)
+    assert early == 5 if beaten else early <= 2  # else an example ends early only without starts left
