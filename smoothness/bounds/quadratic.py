@@ -99,12 +99,13 @@ def row_constants(
     form = form.reduced() if norm == "l2" else form
     t, w = row_multipliers(form, norm, rounds=1)
 
-    def constant(k: int, t: Tensor, w: Tensor) -> float:
-        if norm == "l1":
-            return math.sqrt(float(verifier.columns(t, slice(k, k + 1)).amax())) * (1 + 1e-12)
-        return _confirmed(verifier, t, w, slice(k, k + 1))
+    def constants(rows: slice, t: Tensor, w: Tensor) -> Tensor:
+        if norm != "l1":
+            return _confirmed_each(verifier, t, w, rows)
+        columns = [verifier.columns(t[k], slice(j, j + 1)).amax() for k, j in enumerate(range(*rows.indices(len(mix))))]
+        return torch.stack(columns).sqrt() * (1 + 1e-12)
 
-    values = torch.stack([w.new_tensor(constant(k, t[k], w[k])) for k in range(len(t))])
+    values = constants(slice(None), t, w)
     refined: set[int] = set()
     while effort != "fast" and len(form.units) and not _too_large(form, effort):
         k = int((margins / values.clamp_min(1e-300)).argmin())
@@ -114,7 +115,7 @@ def row_constants(
         one = form.rows(slice(k, k + 1))
         shared = norm != "linf"
         better = best_multipliers(one.reduced() if norm == "l1" else one, shared=shared, tolerance=_TOLERANCE[effort])
-        values[k] = min(float(values[k]), constant(k, better.t, better.w))
+        values[k] = torch.minimum(values[k], constants(slice(k, k + 1), better.t[None], better.w[None])[0])
     return values
 
 
@@ -145,14 +146,14 @@ def _whole(form: Form, verifier: Verifier, effort: Effort) -> Certificate:
     steps = 0 if _too_large(form, effort) else 40
     tolerance = _TOLERANCE.get(effort, 1.0)
     found = best_multipliers(form, shared=True, tolerance=tolerance, most_steps=steps)
-    value = _confirmed(verifier, found.t, found.w, slice(None))
+    value = _confirmed(verifier, found.t, found.w)
     return Certificate(value, form.units, found.t.unsqueeze(0), found.w.unsqueeze(0))
 
 
 def _each(form: Form, verifier: Verifier, norm: Norm, effort: Effort) -> Certificate:
     """The largest over the outputs: only those whose quick bound exceeds the others' final one are refined."""
-    t, w = row_multipliers(form, norm, rounds=1)
-    values = [_confirmed(verifier, t[k], w[k], slice(k, k + 1)) for k in range(len(t))]
+    t, w = row_multipliers(form, norm, rounds=1, share=0.25)
+    values = _confirmed_each(verifier, t, w).tolist()
     largest = 0.0  # of those refined; the others only need to be no larger
     left = set(range(len(values))) if len(form.units) and not _too_large(form, effort) else set()
     while left:
@@ -166,7 +167,7 @@ def _each(form: Form, verifier: Verifier, norm: Norm, effort: Effort) -> Certifi
             tolerance=_TOLERANCE[effort],
             enough=largest**2 * (1 - 2e-9),
         )
-        value = _confirmed(verifier, better.t, better.w, slice(k, k + 1))
+        value = float(_confirmed_each(verifier, better.t[None], better.w[None], slice(k, k + 1)))
         if value < values[k]:
             values[k], t[k], w[k] = value, better.t, better.w
         largest = max(largest, values[k])
@@ -193,15 +194,27 @@ def _columns(form: Form, verifier: Verifier, separate: bool, effort: Effort) -> 
     return Certificate(value, form.units, t, w)
 
 
-def _confirmed(verifier: Verifier, t: Tensor, w: Tensor, outputs: slice) -> float:
-    """√Σw for the smallest raise of w that is proved; infinite without one."""
-    if not bool(w.isfinite().all()):
-        return math.inf
-    for share in _RAISES:
+def _confirmed(verifier: Verifier, t: Tensor, w: Tensor) -> float:
+    """√Σw of all outputs together, for the smallest raise of w that is proved; infinite without one."""
+    for share in _RAISES if bool(w.isfinite().all()) else ():
         raised = (w * (1 + share)).clamp_min(1e-280)
-        if verifier.holds(t, raised, outputs):
+        if verifier.holds(t, raised):
             return math.sqrt(float(raised.sum())) * (1 + 1e-12)
     return math.inf
+
+
+def _confirmed_each(verifier: Verifier, t: Tensor, w: Tensor, outputs: slice = slice(None)) -> Tensor:
+    """(m,) the same of each output alone: t (m, N), w (m, d) or (m, 1)."""
+    values = torch.full_like(w[:, 0], math.inf)
+    index = torch.arange(len(verifier.o), device=w.device)[outputs]
+    for share in _RAISES:
+        left = (values.isinf() & w.isfinite().all(dim=1)).nonzero().squeeze(1)
+        if not len(left):
+            break
+        raised = (w[left] * (1 + share)).clamp_min(1e-280)
+        proved = verifier.hold(t[left], raised, index[left])
+        values[left[proved]] = raised[proved].sum(dim=1).sqrt() * (1 + 1e-12)
+    return values
 
 
 def _too_large(form: Form, effort: Effort) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import groupby
+
 import torch
 from torch import Tensor
 
@@ -54,13 +57,21 @@ def output_range(network: Network, found: Ranges, at: Ranges, mix: Tensor | None
     return Interval(whole.lower - here.upper, whole.upper - here.lower)
 
 
-def local_sectors(network: Network, found: Ranges, at: Ranges | None, layers: int | None = None) -> Sectors:
-    """Sectors of the first `layers` layers: of centre pairs with `at`, else of all pairs in the ball."""
+def local_sectors(network: Network, found: Ranges, at: Ranges | None, first: int | None = None) -> Sectors:
+    """Sectors of the `first` layers: of centre pairs with `at`, else of all pairs in the ball."""
     known = found.slopes.setdefault(at is not None, [])
-    count = len(network.hidden) if layers is None else layers
-    for k in range(len(known), count):
-        known.append(unit_slopes(network.hidden[k].facts, found.before[k], None if at is None else at.before[k]))
+    count = len(network.hidden) if first is None else first
+    missing = range(len(known), count)
+    for _, alike in groupby(missing, key=lambda k: id(network.hidden[k].facts)):  # searched for together
+        layers = list(alike)
+        here = None if at is None else _joined([at.before[k] for k in layers])
+        slopes = unit_slopes(network.hidden[layers[0]].facts, _joined([found.before[k] for k in layers]), here)
+        known += zip(*(part.split([network.hidden[k].width for k in layers], dim=1) for part in slopes), strict=True)
     return sectors(known[:count])
+
+
+def _joined(intervals: Sequence[Interval]) -> Interval:
+    return Interval(*(torch.cat(ends, dim=1) for ends in zip(*intervals, strict=True)))
 
 
 def _by_reach(
@@ -98,7 +109,7 @@ def _by_reach(
             constant = torch.stack([verifier.columns(t[i], slice(i, i + 1)).amax() for i in range(len(t))]).sqrt()
         else:
             w = w * (1 + 1e-7)
-            constant = torch.where(torch.tensor(verifier.hold(t, w), device=w.device), w.sum(dim=1).sqrt(), torch.inf)
+            constant = torch.where(verifier.hold(t, w), w.sum(dim=1).sqrt(), torch.inf)
         reach = constant * radius[row] * (1 + 1e-12)
         lower[row, units] = torch.maximum(lower[row, units], here.lower[row, units] - reach)
         upper[row, units] = torch.minimum(upper[row, units], here.upper[row, units] + reach)

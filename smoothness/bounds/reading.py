@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Hashable
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 
 from smoothness._model_calls import call_model
 from smoothness._state import probing
+from smoothness.activations.base import Activation
 from smoothness.activations.catalogue import activation_facts, is_activation
 from smoothness.activations.declared import declared_facts
 from smoothness.activations.facts import ActivationFacts
@@ -93,6 +95,7 @@ def read_network(model: nn.Module, example: Tensor, layer: str | None = None, *,
         return network
 
 
+_MODULE = frozenset(vars(nn.Module()))
 _ACTIVATION_METHODS = frozenset(FUNCTIONS.values())
 
 
@@ -104,6 +107,16 @@ def _adds_nothing(wrapped: Wrapped) -> bool:
 
 def _has_facts(module: nn.Module) -> bool:
     return hasattr(module, "facts") or declared_facts(module) is not None
+
+
+def _likeness(module: nn.Module) -> Hashable:
+    """The type and arguments of one of our activations; the module itself where those are not all that it is."""
+    own = {name: value for name, value in vars(module).items() if name not in _MODULE}
+    plain = all(isinstance(value, bool | int | float | str) for value in own.values())
+    if not plain or not isinstance(module, Activation) or declared_facts(module) is not None:
+        return module
+    stateless = not any(True for part in (module.parameters(), module.buffers(), module.children()) for _ in part)
+    return (type(module), *sorted(own.items())) if stateless else module
 
 
 class _Tracer(fx.Tracer):
@@ -121,6 +134,7 @@ class _Reader:
         self.example = example
         self.builder = Builder(example[0].numel(), example.device, memory)
         self.named: dict[str, Symbol] = {}
+        self.facts: dict[Hashable, ActivationFacts] = {}
 
     def read(self, graph: fx.Graph) -> Network:
         values: dict[fx.Node, Any] = {}
@@ -181,7 +195,12 @@ class _Reader:
         same = module if declared_facts(module) is not None else counterpart(module)
         own = getattr(module, "facts", None)
         try:
-            facts = own() if callable(own) and not is_activation(same) else activation_facts(same)
+            if callable(own) and not is_activation(same):
+                facts = own()
+            else:  # like activations share their facts, and all that is computed from them
+                key = _likeness(same)
+                facts = self.facts[key] if key in self.facts else activation_facts(same)
+                self.facts[key] = facts
         except TypeError as error:
             raise TypeError(
                 f"activation {name!r} ({type(module).__name__}) declares no facts, so nothing can be certified: "

@@ -12,6 +12,8 @@ from smoothness.bounds.forms import Sectors
 from smoothness.bounds.graph import Network
 
 _EPS = sys.float_info.epsilon
+# Entries of matrices checked at a time: as many as stay in cache.
+_ENTRIES = 1e5
 # Relative slack on all that is computed of the errors themselves.
 _UP = 1 + 1e-6
 
@@ -60,27 +62,50 @@ class Verifier:
         empty = features[0].new_zeros(0, self.d + count)
         self.z, self.z_error = torch.cat([*values, empty]), torch.cat([*value_errors, empty])
         self.o, self.o_error = output, output_error * _UP
-        # Units whose u the outputs alone read.
+        # Units whose u the outputs alone read, and columns of all others; the first rows read the input alone.
         self.quiet = (self.z == 0).all(dim=0) & (self.z_error == 0).all(dim=0)
+        self.loud = (~self.quiet).nonzero().squeeze(1)
+        read = (self.z[:, self.d :] != 0) | (self.z_error[:, self.d :] != 0)
+        self.first = int((read.any(dim=1).cumsum(dim=0) == 0).sum())
+        self.loud_z, self.loud_error = self.z[:, self.loud], self.z_error[:, self.loud]
 
     def holds(self, t: Tensor, w: Tensor, outputs: slice = slice(None)) -> bool:
-        """Whether the claim is proved, for positive t: (N,) and w: (d,) or (1,) and some of the outputs."""
-        if not (_usable(t) and _usable(w) and t.shape == self.units.shape):
+        """Whether the claim is proved, for positive t: (N,) and w: (d,) or (1,) and some outputs together."""
+        if t.shape != self.units.shape or not bool(_usable(t) & _usable(w)):
             return False
+        o, o_error = self.o[outputs], self.o_error[outputs]
         column = torch.cat([w.expand(self.d), t]).rsqrt()
-        root = torch.cat([t.sqrt(), t.new_ones(len(self.o[outputs]))]).unsqueeze(1)
-        rows = root * torch.cat([self.z, self.o[outputs]]) * column
-        error = root * torch.cat([self.z_error, self.o_error[outputs]]) * column + 8 * _EPS * rows.abs()
-        spread = float(torch.linalg.matrix_norm(error)) * _UP
-        if len(self.o[outputs]) == 1:  # what only one row reads counts by its length alone
-            together = torch.zeros_like(rows[:, :1])
-            together[-1] = torch.linalg.vector_norm(rows[-1, self.quiet]) * (1 + 2 * (rows.shape[1] + 8) * _EPS)
-            rows = torch.cat([rows[:, ~self.quiet], together], dim=1)
-        return norm_at_most_one(rows, spread)
+        root = torch.cat([t.sqrt(), t.new_ones(len(o))]).unsqueeze(1)
+        rows = root * torch.cat([self.z, o]) * column
+        error = root * torch.cat([self.z_error, o_error]) * column + 8 * _EPS * rows.abs()
+        return bool(norm_at_most_one(rows, torch.linalg.matrix_norm(error) * _UP, self.first, self.d))
 
-    def hold(self, t: Tensor, w: Tensor) -> list[bool]:
-        """Whether it is proved for every output alone: t (m, N) and w (m, d) or (m, 1)."""
-        return [self.holds(t[k], w[k], slice(k, k + 1)) for k in range(len(self.o))]
+    def hold(self, t: Tensor, w: Tensor, outputs: slice | Tensor = slice(None)) -> Tensor:
+        """(m,) whether it is proved for each of m outputs alone: t (m, N) and w (m, d) or (m, 1)."""
+        o, o_error = self.o[outputs], self.o_error[outputs]
+        if t.shape != (len(o), len(self.units)):
+            return torch.zeros(len(o), dtype=torch.bool, device=o.device)
+        count = max(1, int(_ENTRIES / ((t.shape[1] + 1) * (len(self.loud) + 1))))
+        parts = [part.split(count) for part in (t, w, o, o_error)]
+        return torch.cat([self._hold(*part) for part in zip(*parts, strict=True)])
+
+    def _hold(self, t: Tensor, w: Tensor, o: Tensor, o_error: Tensor) -> Tensor:
+        usable = _usable(t) & _usable(w)
+        t, w = t.where(usable.unsqueeze(1), 1.0), w.where(usable.unsqueeze(1), 1.0)
+        column = torch.cat([w.expand(-1, self.d), t], dim=1).rsqrt()
+        o, o_error = o * column, o_error * column
+        loud, root = column[:, None, self.loud], t.sqrt().unsqueeze(2)
+        rows = torch.cat([root * (self.loud_z * loud), o[:, None, self.loud]], dim=1)
+        error = torch.cat([root * (self.loud_error * loud), o_error[:, None, self.loud]], dim=1)
+        error = torch.linalg.matrix_norm(error + 8 * _EPS * rows.abs())
+        # What only the output reads counts by its length alone.
+        quiet = o[:, self.quiet]
+        unread = torch.linalg.vector_norm(o_error[:, self.quiet] + 8 * _EPS * quiet.abs(), dim=1)
+        together = rows.new_zeros(len(o), rows.shape[1], 1)
+        together[:, -1, 0] = torch.linalg.vector_norm(quiet, dim=1) * (1 + 2 * (column.shape[1] + 8) * _EPS)
+        inputs = int((self.loud < self.d).sum())
+        rows = torch.cat([rows, together], dim=2)
+        return usable & norm_at_most_one(rows, torch.hypot(error, unread) * _UP, self.first, inputs)
 
     def columns(self, t: Tensor, outputs: slice = slice(None)) -> Tensor:
         """(d,) upper bounds of S_ii(t) = max over u of |o|² + Σ t (z² - u²) at Δx = e_i; infinite where unproved.
@@ -89,7 +114,7 @@ class Verifier:
         r = c - G k, and G >= δ I proved by Cholesky bounds the last term by |r|² / δ.
         """
         unproved = torch.full((self.d,), torch.inf, dtype=torch.float64, device=self.o.device)
-        if not (_usable(t) and t.shape == self.units.shape):
+        if not (bool(_usable(t)) and t.shape == self.units.shape):
             return unproved
         column = torch.cat([t.new_ones(self.d), t.rsqrt()])
         root = torch.cat([t.sqrt(), t.new_ones(len(self.o[outputs]))]).unsqueeze(1)
@@ -127,24 +152,29 @@ class Verifier:
         return torch.where(found.isfinite(), found.clamp_min(0), torch.inf)
 
 
-def norm_at_most_one(rows: Tensor, spread: float) -> bool:
-    """Whether every matrix within `spread` (Frobenius) of `rows` is proved to have spectral norm at most 1."""
-    if not bool(rows.isfinite().all()):
-        return False
-    if rows.shape[0] > rows.shape[1]:
-        rows = rows.T
-    m, columns = rows.shape
-    size = float(torch.linalg.matrix_norm(rows)) * _UP
-    margin = 2.1 * size * spread + spread**2
-    margin += 2.1 * (columns + m + 16) * _EPS * (m + size**2)
-    shifted = -(rows @ rows.T)
-    shifted.diagonal().add_(1 - margin * _UP)
-    _, info = torch.linalg.cholesky_ex(shifted)
-    return margin < 1 and int(info) == 0
+def norm_at_most_one(rows: Tensor, spread: Tensor, first: int = 0, inputs: int = 0) -> Tensor:
+    """Whether every matrix within `spread` (Frobenius) of `rows` (..., m, n) is proved to have spectral norm <= 1.
+
+    The `first` rows may be declared to be zero beyond the `inputs` first columns.
+    """
+    finite = rows.isfinite().all(dim=-1).all(dim=-1)
+    rows = rows.where(finite[..., None, None], 0.0)
+    m, n = sorted(rows.shape[-2:])
+    if rows.shape[-2] > m:
+        alone, rest = rows[..., :first, :inputs], rows[..., first:, :]
+        shifted = -(rest.mT @ rest)
+        shifted[..., :inputs, :inputs] -= alone.mT @ alone
+    else:
+        shifted = -(rows @ rows.mT)
+    size = torch.linalg.matrix_norm(rows) * _UP
+    margin = 2.1 * size * spread + spread**2 + 2.1 * (n + m + 16) * _EPS * (m + size**2)
+    shifted.diagonal(dim1=-2, dim2=-1).add_((1 - margin * _UP).unsqueeze(-1))
+    _, info = torch.linalg.cholesky_ex(shifted.nan_to_num(-1.0))
+    return finite & (margin < 1) & (info == 0)
 
 
-def _usable(multipliers: Tensor) -> bool:
-    return bool((multipliers > 1e-290).all()) and bool((multipliers < 1e290).all())
+def _usable(multipliers: Tensor) -> Tensor:
+    return ((multipliers > 1e-290) & (multipliers < 1e290)).all(dim=-1)
 
 
 def _affine(

@@ -97,14 +97,14 @@ def _norm(rows: Tensor, error: Tensor) -> float:
         return math.inf
     if rows.numel() == 0:
         return 0.0
-    spread = float(torch.linalg.vector_norm(error)) * _UP
+    spread = torch.linalg.vector_norm(error) * _UP
     small = rows @ rows.T if rows.shape[0] < rows.shape[1] else rows.T @ rows
     square = float(largest_eigenvalue(small))
     for share in _RAISES:
         size = math.sqrt(square * (1 + share)) + 1e-140
         scaled = rows / size
-        rounding = 2 * _EPS * float(torch.linalg.matrix_norm(scaled))
-        if norm_at_most_one(scaled, (spread / size + rounding) * _UP):
+        rounding = 2 * _EPS * torch.linalg.matrix_norm(scaled)
+        if bool(norm_at_most_one(scaled, (spread / size + rounding) * _UP)):
             return size * (1 + 1e-12)
     return math.inf
 

@@ -9,6 +9,7 @@ Prints one row a network and norm; exits with 1 when an adversarial example was 
 import argparse
 import sys
 import time
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import torch
@@ -39,7 +40,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("run", type=Path)
     parser.add_argument("--examples", type=int, default=200)
-    parser.add_argument("--architecture", default="", help="only this one")
+    parser.add_argument("--networks", nargs="+", default=["*"], help="patterns of labels, as cnn/step/0 or mlp/*")
     parser.add_argument("--norms", nargs="+", default=["linf", "l2"])
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -47,7 +48,7 @@ def main() -> int:
     print("network | norm | certified, median | nearest found, median | closest ratio | certified at 1/255 or 0.1 | "
           "violations | CPU s")  # fmt: skip
     for job in plan_jobs(config):
-        if arguments.architecture not in ("", job.cell.architecture):
+        if not any(fnmatchcase(job.label, pattern) for pattern in arguments.networks):
             continue
         data = cell_data(config, job.cell)
         model = build_cell(config, job.cell, data)
