@@ -102,7 +102,9 @@ def row_constants(
     def constants(rows: slice, t: Tensor, w: Tensor) -> Tensor:
         if norm != "l1":
             return _confirmed_each(verifier, t, w, rows)
-        columns = [verifier.columns(t[k], slice(j, j + 1)).amax() for k, j in enumerate(range(*rows.indices(len(mix))))]
+        columns = [
+            verifier.columns(t[k], slice(j, j + 1)).amax() for k, j in enumerate(range(*rows.indices(len(mix))))
+        ]
         return torch.stack(columns).sqrt() * (1 + 1e-12)
 
     values = constants(slice(None), t, w)

@@ -79,20 +79,29 @@ def curvature(name: str, model: nn.Module, x: Tensor) -> None:
             row(name, f"{part.quantity} at {scale}", _shown(part.values, part.valid), _since(begin))
 
 
-def kinks(name: str, model: nn.Module, x: Tensor, segments: int) -> None:
+def kinks(name: str, model: nn.Module, x: Tensor, segments: int) -> list[Tensor]:
+    """Rows of the exact kinks; their distances from x on every segment."""
     begin = time.process_time()
     found = GradientKinks(segments, RADIUS)(model, x)
     for part in found:
         row(name, part.quantity, _shown(part.values.sum(dim=1), part.valid), _since(begin))
     row(name, "kinks", found.density.details["table"].piece_counts().sub(1).tolist(), found.density.details["note"])
+    table = found.density.details["table"]
+    return [(2 * table.t[table.effective & (table.segment == k)] - 1) * RADIUS for k in range(table.segments)]
 
 
-def probe(name: str, model: nn.Module, x: Tensor, segments: int) -> None:
+def probe(name: str, model: nn.Module, x: Tensor, segments: int, exact: list[Tensor]) -> None:
+    """Rows of what values alone tell; a break is true where an exact kink lies within its width."""
     begin = time.process_time()
     order, breaks = SmoothnessProbe(segments, RADIUS)(model, x)
     row(name, "order", _shown(order.values, order.valid), _since(begin))
     row(name, "value jumps, kinks, curvature jumps", (breaks.values * segments * 2 * RADIUS).round().int().tolist())
     row(name, "evaluations", order.details["evaluations"].tolist(), order.details["exhausted"].tolist())
+    true = [
+        sum(bool(((exact[i * segments + k] - b.position).abs() <= b.width + 1e-9 * RADIUS).any()) for k, b in breaks)
+        for i, breaks in enumerate(order.details["table"])
+    ]
+    row(name, "breaks, of them exact kinks", [len(breaks) for breaks in order.details["table"]], true)
 
 
 def _since(begin: float) -> str:
@@ -106,8 +115,8 @@ def main(folder: str | None) -> None:
     for name, model in networks().items():
         with torch.no_grad():
             row(name, "predicted", model(x).argmax(dim=1).tolist())
-        kinks(name, model, x, segments)
-        probe(name, model, x, segments)
+        exact = kinks(name, model, x, segments)
+        probe(name, model, x, segments, exact)
         curvature(name, model, x)
 
 
