@@ -61,7 +61,8 @@ def test_linear_models_are_exact_others_are_upper_bounds(pair):
     bayes = EstimatorModel(GaussianNB().fit(pair.train.inputs.numpy(), pair.train.labels.numpy()))
     found = to_boundary(pair, bayes, x, y, "l2", 300, 0)
     assert found.bound == "upper"
-    assert ((found.values > 0) & (found.values <= far.values * (1 + 1e-6))).all()  # the attack may start there
+    assert torch.all(torch.gt(found.values, 0))
+    assert torch.all(torch.le(found.values, torch.mul(far.values, 1 + 1e-6)))  # the attack may start there
 
     model = nn.Linear(3, 2)
     with torch.no_grad():
