@@ -66,7 +66,8 @@ def local_sectors(network: Network, found: Ranges, at: Ranges | None, first: int
         layers = list(alike)
         here = None if at is None else _joined([at.before[k] for k in layers])
         slopes = unit_slopes(network.hidden[layers[0]].facts, _joined([found.before[k] for k in layers]), here)
-        known += zip(*(part.split([network.hidden[k].width for k in layers], dim=1) for part in slopes), strict=True)
+        widths = [network.hidden[k].width for k in layers]
+        known += zip(*(torch.split(part, widths, dim=1) for part in slopes), strict=True)
     return sectors(known[:count])
 
 

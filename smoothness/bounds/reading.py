@@ -196,7 +196,7 @@ class _Reader:
         own = getattr(module, "facts", None)
         try:
             if callable(own) and not is_activation(same):
-                facts = own()
+                facts: ActivationFacts = own()
             else:  # like activations share their facts, and all that is computed from them
                 key = _likeness(same)
                 facts = self.facts[key] if key in self.facts else activation_facts(same)

@@ -86,7 +86,7 @@ class Verifier:
         if t.shape != (len(o), len(self.units)):
             return torch.zeros(len(o), dtype=torch.bool, device=o.device)
         count = max(1, int(_ENTRIES / ((t.shape[1] + 1) * (len(self.loud) + 1))))
-        parts = [part.split(count) for part in (t, w, o, o_error)]
+        parts = [torch.split(part, count) for part in (t, w, o, o_error)]
         return torch.cat([self._hold(*part) for part in zip(*parts, strict=True)])
 
     def _hold(self, t: Tensor, w: Tensor, o: Tensor, o_error: Tensor) -> Tensor:
@@ -157,7 +157,7 @@ def norm_at_most_one(rows: Tensor, spread: Tensor, first: int = 0, inputs: int =
 
     The `first` rows may be declared to be zero beyond the `inputs` first columns.
     """
-    finite = rows.isfinite().all(dim=-1).all(dim=-1)
+    finite: Tensor = rows.isfinite().all(dim=-1).all(dim=-1)
     rows = rows.where(finite[..., None, None], 0.0)
     m, n = sorted(rows.shape[-2:])
     if rows.shape[-2] > m:
@@ -170,7 +170,8 @@ def norm_at_most_one(rows: Tensor, spread: Tensor, first: int = 0, inputs: int =
     margin = 2.1 * size * spread + spread**2 + 2.1 * (n + m + 16) * _EPS * (m + size**2)
     shifted.diagonal(dim1=-2, dim2=-1).add_((1 - margin * _UP).unsqueeze(-1))
     _, info = torch.linalg.cholesky_ex(shifted.nan_to_num(-1.0))
-    return finite & (margin < 1) & (info == 0)
+    holds: Tensor = finite & (margin < 1) & (info == 0)
+    return holds
 
 
 def _usable(multipliers: Tensor) -> Tensor:
