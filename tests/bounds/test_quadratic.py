@@ -16,7 +16,7 @@ from smoothness.bounds.reach import complete_ranges, local_sectors
 from smoothness.bounds.reading import read_network
 from smoothness.bounds.rows import row_multipliers
 from smoothness.bounds.spectra import eigen, largest_eigenvalue
-from smoothness.bounds.verify import Verifier
+from smoothness.bounds.verify import Verifier, norm_at_most_one
 from tests.bounds.reference import linear, lipsdp_network, reference_network
 
 
@@ -113,6 +113,71 @@ def test_the_verifier_confirms_the_optimum_and_refuses_less(norm):
     for broken in (best.t * torch.nan, -best.t, torch.zeros_like(best.t), best.t[:-1]):
         assert not verifier.holds(broken, best.w * 2)
     assert not verifier.holds(best.t, best.w * torch.inf)
+
+
+@pytest.mark.parametrize("entries", [1.0, 1e9])
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_outputs_are_verified_one_by_one(norm, entries, monkeypatch):
+    monkeypatch.setattr("smoothness.bounds.verify._ENTRIES", entries)  # one at a time, and all at once
+    network, found = problem(radius=0.3, norm=norm)
+    form, verifier = assemble(network, found, 0), Verifier(network, found, 0)
+    t, w = row_multipliers(form.reduced() if norm == "l2" else form, norm)
+    w = w.expand(-1, 64).clone()
+    for k in range(len(w)):  # the smallest w of each
+        root = w[k].rsqrt()
+        w[k] *= largest_eigenvalue(root.unsqueeze(1) * schur_complement(form.rows(slice(k, k + 1)), t[k]) * root)
+    above, below = w * (1 + 1e-7), w * (1 - 1e-7)
+    assert verifier.hold(t, above).all()
+    assert not verifier.hold(t, below).any()
+    mixed = torch.where((torch.arange(10) % 2 == 0).unsqueeze(1), above, below)
+    assert verifier.hold(t, mixed).tolist() == [k % 2 == 0 for k in range(10)]
+    order = torch.tensor([7, 2, 4])
+    assert verifier.hold(t[order], mixed[order], order).tolist() == [False, True, True]
+    assert not verifier.hold(t[order], above[order], order.flip(0)).all()  # of other outputs
+    above[3], t[5], t[6, 0] = torch.inf, torch.nan, -1.0
+    assert verifier.hold(t, above).tolist() == [k not in (3, 5, 6) for k in range(10)]
+    assert not verifier.hold(t[:, :-1], above).any()
+
+
+def test_nothing_is_proved_by_unusable_multipliers():
+    model = nn.Sequential(linear(0.1 * torch.eye(2)), nn.Tanh(), linear(0.1 * torch.eye(2)))
+    network = read_network(model, torch.zeros(1, 2))
+    found = sectors([(torch.zeros(1, 2).double(), torch.ones(1, 2).double())])
+    verifier, one = Verifier(network, found, 0), torch.ones(2, 2).double()
+    assert verifier.hold(one, one).all()  # much more than is needed
+    for broken in (torch.inf, torch.nan, 0.0, -1.0):
+        bad = torch.stack([one[0], broken * one[1]])
+        assert verifier.hold(bad, one).tolist() == [True, False]
+        assert verifier.hold(one, bad).tolist() == [True, False]
+
+
+def test_errors_of_the_entries_count():
+    network, found = problem(radius=0.3)
+    form = assemble(network, found, 0)
+    t, w = row_multipliers(form.reduced(), "l2")
+    for name in ("loud_error", "o_error"):
+        verifier = Verifier(network, found, 0)
+        assert verifier.hold(t, w * 1.001).all()
+        setattr(verifier, name, getattr(verifier, name) + 0.1)
+        assert not verifier.hold(t, w * 1.001).any()
+    for broken in (torch.inf, torch.nan):
+        rows = torch.eye(3).double() / 2
+        assert norm_at_most_one(rows, torch.tensor(0.0))
+        rows[0, 0] = broken
+        assert not norm_at_most_one(rows, torch.tensor(0.0))
+        assert not norm_at_most_one(torch.eye(3).double() / 2, torch.tensor(broken))
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_moving_row_multipliers_pays(activation):
+    network, found = problem(activation, norm="linf")
+    form = assemble(network, found, 0)
+    (_, w), (_, some), (_, least) = (row_multipliers(form, "linf", rounds=1, share=s) for s in (1.0, 0.3, 0.05))
+    before, after, top = (part.sum(dim=1).sqrt() for part in (least, w, some))
+    assert (top <= before * (1 + 1e-9)).all()
+    assert (top < before * 0.99).sum() == 2  # three were moved, of which `least` has moved one
+    assert float((after / before).median()) < 0.97
+    assert float(after.amax()) == pytest.approx(float(top.amax()), rel=1e-9)
 
 
 def test_the_verifier_allows_for_rounding():
