@@ -30,12 +30,12 @@ _RELAXATION_FLOPS = {"fast": 1e9, "standard": 2e11, "tight": 2e12}
 
 
 def complete_ranges(network: Network, ball: Ball, effort: Effort) -> tuple[Ranges, Ranges]:
-    """Ranges of all layers on the ball, and enclosures of their values at its centre.
+    """Ranges of all layers on the ball, and enclosures of their values at its centre, found when they are read.
 
     Layer by layer the smallest of interval propagation, of linear relaxation and (unless effort is "fast") of
     z(x) ± radius · L, where L is the unit's constant over centre pairs from the layers before it.
     """
-    at = Ranges(network, _point(ball), relax=False).complete()
+    at = Ranges(network, _point(ball), relax=False)
     found = Ranges(network, ball)
     for k, layer in enumerate(network.hidden):
         interval = found.find(layer.affine, relax=_relaxation_flops(network, k) <= _RELAXATION_FLOPS[effort])
@@ -53,7 +53,7 @@ def _relaxation_flops(network: Network, k: int) -> float:
 
 def output_range(network: Network, found: Ranges, at: Ranges, mix: Tensor | None = None) -> Interval:
     """Of the outputs, or of combinations (n, m, outputs) of them, less their values at the centre."""
-    whole, here = found.find(network.output, mix), at.find(network.output, mix)
+    whole, here = found.find(network.output, mix), at.complete().find(network.output, mix)
     return Interval(whole.lower - here.upper, whole.upper - here.lower)
 
 
@@ -64,7 +64,7 @@ def local_sectors(network: Network, found: Ranges, at: Ranges | None, first: int
     missing = range(len(known), count)
     for _, alike in groupby(missing, key=lambda k: id(network.hidden[k].facts)):  # searched for together
         layers = list(alike)
-        here = None if at is None else _joined([at.before[k] for k in layers])
+        here = None if at is None else _joined([at.complete().before[k] for k in layers])
         slopes = unit_slopes(network.hidden[layers[0]].facts, _joined([found.before[k] for k in layers]), here)
         widths = [network.hidden[k].width for k in layers]
         known += zip(*(torch.split(part, widths, dim=1) for part in slopes), strict=True)
@@ -80,7 +80,7 @@ def _by_reach(
 ) -> Interval:
     """Ranges of layer k from centre pairs of the layers before."""
     slopes = local_sectors(network, found, at, k)
-    here = at.find(layer.affine)
+    here = at.complete().find(layer.affine)
     alpha, beta = layer.facts.slope_range(*interval)
     wanted = (alpha < beta) & slopes.finite.unsqueeze(1)
     lower, upper = interval.lower.clone(), interval.upper.clone()
