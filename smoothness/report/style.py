@@ -188,6 +188,7 @@ def legend_below(figure: Figure, labels: list[str], *, narrow: bool, lines: bool
     # As many columns as the longest label leaves room for: about 0.072 inches a character, and its handle and gap.
     room = int(figure.get_figwidth() / (0.072 * max(map(len, labels), default=1) + 0.12 * handle + 0.35))
     columns = max(1, min(3 if narrow else 7, room, len(labels)))
+    figure.set_figheight(figure.get_figheight() + 0.2 * max(0, -(-len(labels) // columns) - 3))  # not the panels' room
     note = "\n".join(textwrap.wrap(note, int(figure.get_figwidth() / 0.072)))
     legend = figure.legend(
         handles=handles, loc="outside lower center", ncols=columns, handlelength=handle,

@@ -87,7 +87,7 @@ def kinks(name: str, model: nn.Module, x: Tensor, segments: int) -> list[Tensor]
         row(name, part.quantity, _shown(part.values.sum(dim=1), part.valid), _since(begin))
     row(name, "kinks", found.density.details["table"].piece_counts().sub(1).tolist(), found.density.details["note"])
     table = found.density.details["table"]
-    return [(2 * table.t[table.effective & (table.segment == k)] - 1) * RADIUS for k in range(table.segments)]
+    return [(2 * table.position[table.effective & (table.segment == k)] - 1) * RADIUS for k in range(table.segments)]
 
 
 def probe(name: str, model: nn.Module, x: Tensor, segments: int, exact: list[Tensor]) -> None:

@@ -112,6 +112,11 @@ def test_variation_draws_both_parts_of_every_bar(frame: pd.DataFrame) -> None:
         widths[round(bar.get_y() + bar.get_height() / 2)] += bar.get_width()
     assert widths == pytest.approx({1: 2.0, 2: 0.25})  # relu and gelu; step is row 0, the dial is left out
     assert len(value.patches) == 6
+    ends = {}  # of the bars already seen: the second part of each begins where the first ends
+    for bar in (*gradient.patches, *value.patches):
+        row = bar.axes is value, round(bar.get_y() + bar.get_height() / 2)
+        assert bar.get_x() == pytest.approx(ends.get(row, 0.0))
+        ends[row] = bar.get_x() + bar.get_width()
     assert len(draw_variation(variation_parts(frame), narrow=True).axes) == 2
 
 
