@@ -154,9 +154,12 @@ def test_curvature_writes_zeros_out_to_rounding(frame: pd.DataFrame) -> None:
     found = curvatures(frame)
     linear = found[found["quantity"] == "local_linearity_error"]
     assert sorted(set(linear["value"])) == pytest.approx([1 / 3, 1 / 2, 1])  # per margin, correct examples alone
-    said = texts(draw_curvature(found))
+    figure = draw_curvature(found)
+    said = texts(figure)
     assert said.count("0 for all examples") == 2  # Hessians of step and relu
     assert "0 for 50 %" in said
+    medians = [tuple(line.get_xdata()) for line in figure.axes[1].lines if line.get_markersize() == 8]
+    assert medians == [(8.0, 8.0), pytest.approx((0.5, 0.5)), (8.0, 8.0)]  # relu's of all four, zeros included
     assert "not measured" not in said
 
 

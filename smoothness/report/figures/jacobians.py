@@ -76,5 +76,5 @@ def _write_zero_shares(ax: Axes, rows: pd.DataFrame, labels: list[str]) -> None:
         else:
             continue
         inside = label not in shares.index or share == 1.0
-        ax.text(0.02, place if inside else place - 0.3, text, va="center", ha="left", size=8, color=SOFT, style="italic",
+        ax.text(0.02, place if inside else place - 0.3, text, va="center", size=8, color=SOFT, style="italic",
                 transform=ax.get_yaxis_transform())  # fmt: skip
