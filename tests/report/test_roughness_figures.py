@@ -64,7 +64,7 @@ def rough_frame(seeds: int = 2) -> pd.DataFrame:
                 rows.add(*where, "layer_value_jump_share", [1.0 if name == "step" else 0.0] * 4, layer=layer)
                 rows.add(*where, "layer_value_jump_part", jumps, layer=layer)
             rows.add(*where, "flat_fraction", [1.0 if name == "step" else 0.0] * 4)
-            rows.add(*where, "zero_gradient_fraction", [1.0 if name == "step" else 0.0] * 4)
+            rows.add(*where, "zero_gradient_fraction", [{"step": 1.0, "relu": 0.5}.get(name, 0.0)] * 4)
             bend = 0.0 if name in ("step", "relu") else 0.5
             rows.add(*where, "normalised_curvature", [bend] * 4)
             rows.add(*where, "finite_normalised_curvature", [0.0, 1e-14, 1.0, 2.0] if name == "relu" else [8.0] * 4)
@@ -168,6 +168,7 @@ def test_plateaus_by_layer(frame: pd.DataFrame) -> None:
     assert shares["step", "jumps", "margin"] == shares["step", "ball", "flat"] == 1
     assert shares["gelu", "saturation", "activation2"] == 0.25
     figure = draw_plateaus(plateau_shares(frame))
+    assert all(ax.yaxis_inverted() for ax in figure.axes)  # rows are named from the top
     titles = [ax.get_title(loc="left") for ax in figure.axes]
     assert titles == ["Standing still", "Saturated units", "Variation in jumps"]
     assert [label.get_text() for label in figure.axes[2].get_xticklabels()] == ["act. 1", "act. 2", "margin"]
@@ -215,6 +216,8 @@ def test_every_plate_has_words_and_only_what_was_measured_a_plate(frame: pd.Data
         assert len(plate.alt) > 40
     assert "mlp: step 1, relu 0.5" in plates["variation"].alt
     assert "Nowhere did it find" in plates["probe"].caption
+    assert "Flat share of the ball: mlp: step 100 %, relu 0 %, gelu 0 %." in plates["plateaus"].alt
+    assert "Gradient exactly 0: mlp: step 100 %, relu 50 %, gelu 0 %." in plates["plateaus"].alt
     config = synthetic_config(analyzers=(
         {"kind": "variation", "radius": 2.0, "architectures": ["mlp"]}, {"kind": "plateaus", "norm": "linf"},
         {"kind": "curvature"}, {"kind": "probe", "label": "long"}, {"kind": "attribution"},
