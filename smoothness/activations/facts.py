@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from functools import partial
 from itertools import pairwise
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from smoothness.activations import polynomials
+from smoothness.activations.moments import fine_cuts, normal_moments
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def smooth_facts(
     if width is None:
         width = steepest / curvature if 0 < curvature < math.inf else 1.0
     centres = {0.0, *(b.position for b in breakpoints), *slope_turns}
-    mean, second, slope_second = normal_moments(function, derivative, _fine_cuts(centres, width))
+    mean, second, slope_second = normal_moments(function, derivative, fine_cuts(centres, width))
     order = min((b.order for b in breakpoints), default=math.inf)
     return ActivationFacts(
         name=name,
@@ -342,28 +342,9 @@ def _frozen(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     return function
 
 
-def _fine_cuts(centres: Iterable[float], width: float) -> list[float]:
-    """Points at doubling distances from every centre, from half the width on."""
-    steps = [width * 2.0**k for k in range(-1, max(0, math.ceil(math.log2(28 / width))))]
-    return [t + side * step for t in centres for side in (-1, 0, 1) for step in steps]
-
-
 def autograd_slope(function: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
     """φ' by automatic differentiation."""
     with torch.enable_grad():
         z = z.detach().requires_grad_()
         (slope,) = torch.autograd.grad(function(z).sum(), z)
     return slope
-
-
-def normal_moments(
-    function: Callable[[Tensor], Tensor], derivative: Callable[[Tensor], Tensor], edges: Iterable[float] = ()
-) -> tuple[float, float, float]:
-    """E φ(u), E φ(u)², E φ'(u)² by 24-point Gauss-Legendre on panels of at most 1/4, split at `edges` too."""
-    cuts = np.unique(np.concatenate([np.linspace(-14, 14, 113), [e for e in edges if abs(e) < 14]]))
-    nodes, weights = np.polynomial.legendre.leggauss(24)
-    half, middle = np.diff(cuts)[:, None] / 2, ((cuts[1:] + cuts[:-1]) / 2)[:, None]
-    u = torch.from_numpy((middle + half * nodes).ravel())
-    mass = torch.from_numpy((half * weights).ravel()) * torch.exp(-(u**2) / 2) / math.sqrt(2 * math.pi)
-    value, slope = function(u).detach(), derivative(u)
-    return float((mass * value).sum()), float((mass * value**2).sum()), float((mass * slope**2).sum())

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 from torch import nn
 
+from smoothness.activations.base import Activation
 from smoothness.activations.catalogue import ACTIVATIONS, is_activation
+from smoothness.activations.declared import declared_facts
 from smoothness.activations.functional import SQUASHING
 
+_MODULE = frozenset(vars(nn.Module()))
 _HOUSES = ("transformers.activations", "timm.layers.activations", "timm.models.layers.activations")
 # Classes of those houses that do nothing.
 _IDLE = frozenset({"LinearActivation", "Identity"})
@@ -104,3 +107,18 @@ def role_by_name(name: str) -> str:
     if parts[-1] in _GATE_NAMES:
         return "a gate"
     return next((f"final output ({part})" for part in parts if part in _HEAD_NAMES), "")
+
+
+def likeness(module: nn.Module) -> Hashable:
+    """The type and arguments of one of our activations; the module itself where those are not all that it is.
+
+    >>> a, b, c = (ACTIVATIONS["softplus"](beta) for beta in (1.0, 1.0, 2.0))
+    >>> likeness(a) == likeness(b), likeness(a) == likeness(c)
+    (True, False)
+    """
+    own = {name: value for name, value in vars(module).items() if name not in _MODULE}
+    plain = all(isinstance(value, bool | int | float | str) for value in own.values())
+    if not plain or not isinstance(module, Activation) or declared_facts(module) is not None:
+        return module
+    stateless = not any(True for part in (module.parameters(), module.buffers(), module.children()) for _ in part)
+    return (type(module), *sorted(own.items())) if stateless else module

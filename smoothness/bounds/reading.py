@@ -13,12 +13,11 @@ from torch.nn import functional as F
 
 from smoothness._model_calls import call_model
 from smoothness._state import probing
-from smoothness.activations.base import Activation
 from smoothness.activations.catalogue import activation_facts, is_activation
 from smoothness.activations.declared import declared_facts
 from smoothness.activations.facts import ActivationFacts
 from smoothness.activations.functional import FUNCTIONS, input_of, read_call
-from smoothness.activations.recognition import counterpart, is_any_activation
+from smoothness.activations.recognition import counterpart, is_any_activation, likeness
 from smoothness.bounds.graph import Network
 from smoothness.bounds.operations import (
     ADD,
@@ -95,7 +94,6 @@ def read_network(model: nn.Module, example: Tensor, layer: str | None = None, *,
         return network
 
 
-_MODULE = frozenset(vars(nn.Module()))
 _ACTIVATION_METHODS = frozenset(FUNCTIONS.values())
 
 
@@ -107,16 +105,6 @@ def _adds_nothing(wrapped: Wrapped) -> bool:
 
 def _has_facts(module: nn.Module) -> bool:
     return hasattr(module, "facts") or declared_facts(module) is not None
-
-
-def _likeness(module: nn.Module) -> Hashable:
-    """The type and arguments of one of our activations; the module itself where those are not all that it is."""
-    own = {name: value for name, value in vars(module).items() if name not in _MODULE}
-    plain = all(isinstance(value, bool | int | float | str) for value in own.values())
-    if not plain or not isinstance(module, Activation) or declared_facts(module) is not None:
-        return module
-    stateless = not any(True for part in (module.parameters(), module.buffers(), module.children()) for _ in part)
-    return (type(module), *sorted(own.items())) if stateless else module
 
 
 class _Tracer(fx.Tracer):
@@ -198,7 +186,7 @@ class _Reader:
             if callable(own) and not is_activation(same):
                 facts: ActivationFacts = own()
             else:  # like activations share their facts, and all that is computed from them
-                key = _likeness(same)
+                key = likeness(same)
                 facts = self.facts[key] if key in self.facts else activation_facts(same)
                 self.facts[key] = facts
         except TypeError as error:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from smoothness.activations import polynomials
 from smoothness.activations.computed import local_grid, sign_changes, values_at
-from smoothness.activations.facts import ActivationFacts, normal_moments
+from smoothness.activations.facts import ActivationFacts
+from smoothness.activations.moments import normal_moments
 
 
 class Expectation(Protocol):
