@@ -102,9 +102,10 @@ def variation_on_segments(
     first = in_double(double, starts)
     steps = in_double(double, ends) - first
     with torch.no_grad():
-        crossings = _exact_crossings(model, starts, ends) or find_crossings(double, first, steps, grid=grid)
+        vertices = _exact_crossings(model, starts, ends)
+        crossings = vertices or find_crossings(double, first, steps, grid=grid)
         follow = _Followed(double, first, steps, weights)
-        return _parts(follow, crossings)
+        return _parts(follow, crossings, affine=vertices is not None)
 
 
 def _exact_crossings(model: nn.Module, starts: Tensor, ends: Tensor) -> Crossings | None:
@@ -160,13 +161,13 @@ class _Followed:
         return value, slope
 
 
-def _parts(follow: _Followed, crossings: Crossings) -> SegmentVariation:
+def _parts(follow: _Followed, crossings: Crossings, *, affine: bool) -> SegmentVariation:
     count, device = len(follow.starts), follow.starts.device
     every = torch.arange(count, device=device)
     zeros = torch.zeros(count, dtype=torch.float64, device=device)
 
     # Both ends of the segments, and both sides of every crossing.
-    ends, _ = follow.at(every.repeat(2), torch.cat([zeros, zeros + 1]))
+    ends, end_slopes = follow.at(every.repeat(2), torch.cat([zeros, zeros + 1]))
     seg = crossings.segment
     # One width further: an end may lie on the breakpoint itself.
     width = crossings.right - crossings.left
@@ -185,7 +186,15 @@ def _parts(follow: _Followed, crossings: Crossings) -> SegmentVariation:
     left, right = torch.cat([zeros, after])[order], torch.ones(len(order), dtype=zeros.dtype, device=device)
     follows = piece_segment[1:] == piece_segment[:-1]
     right[:-1] = torch.where(follows, torch.cat([zeros, before])[order][1:], 1.0)
-    panels = _panels(follow, piece_segment, left, right)
+    if affine:
+        slope_from = torch.cat([end_slopes[:count], slope_right])[order]
+        slope_to = end_slopes[count:][piece_segment]
+        slope_to[:-1] = torch.where(
+            follows[:, None], torch.cat([end_slopes[:count], slope_left])[order][1:], slope_to[:-1]
+        )
+        panels = _affine_panels(follow, piece_segment, left, right, (slope_from, slope_to))
+    else:
+        panels = _panels(follow, piece_segment, left, right)
 
     def total(segment: Tensor, sizes: Tensor) -> Tensor:
         return zeros.index_add(0, segment, sizes)
@@ -228,6 +237,26 @@ class _Panels:
     resolved: Tensor
 
 
+def _affine_panels(
+    follow: _Followed, segment: Tensor, left: Tensor, right: Tensor, slopes: tuple[Tensor, Tensor]
+) -> _Panels:
+    """One panel a piece on which g' is constant: the slopes at its ends are known and agree, or it is interpolated."""
+    size = torch.maximum(*map(_length, slopes))
+    largest = torch.zeros(len(follow.starts), dtype=size.dtype, device=size.device)
+    largest = largest.scatter_reduce(0, segment, size, "amax")[segment]
+    alike = _length(slopes[1] - slopes[0]) <= _RESOLVED * largest
+    others = _panels(follow, segment[~alike], left[~alike], right[~alike])
+    series = others.series.new_zeros(int(alike.sum()), *others.series.shape[1:])
+    series[:, 0] = (slopes[0] + slopes[1])[alike] / 2
+    flat = _Panels(segment[alike], left[alike], right[alike], series, alike[alike])
+    return _joined([flat, others])
+
+
+def _joined(several: list[_Panels]) -> _Panels:
+    names = ("segment", "left", "right", "series", "resolved")
+    return _Panels(*(torch.cat([getattr(panels, name) for panels in several]) for name in names))
+
+
 def _panels(follow: _Followed, segment: Tensor, left: Tensor, right: Tensor) -> _Panels:
     """Interpolate g' on every piece, halved where its last coefficients have not died down."""
     x = (chebyshev.nodes().to(left) + 1) / 2
@@ -236,7 +265,7 @@ def _panels(follow: _Followed, segment: Tensor, left: Tensor, right: Tensor) -> 
     for depth in range(_HALVINGS + 1):
         t = left[:, None] + (right - left)[:, None] * x
         _, slope = follow.at(segment.repeat_interleave(len(x)), t.flatten())
-        values = slope.view(len(segment), len(x), -1)
+        values = slope.view(len(segment), len(x), slope.shape[1])
         series = chebyshev.coefficients(values)
         steepest = torch.linalg.vector_norm(values, dim=2).amax(dim=1)
         largest = largest.scatter_reduce(0, segment, steepest, "amax")
@@ -253,8 +282,7 @@ def _panels(follow: _Followed, segment: Tensor, left: Tensor, right: Tensor) -> 
             break
         middle = left + (right - left) / 2
         segment, left, right = segment.repeat(2), torch.cat([left, middle]), torch.cat([middle, right])
-    names = ("segment", "left", "right", "series", "resolved")
-    return _Panels(*(torch.cat([getattr(panels, name) for panels in done]) for name in names))
+    return _joined(done)
 
 
 def _samples(panels: _Panels, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

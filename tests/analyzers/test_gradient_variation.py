@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -11,8 +12,9 @@ from scipy.optimize import brentq
 from torch import nn
 
 from smoothness.activations import Activation, activation
-from smoothness.analyzers import GradientVariation, kinks_on_segments, variation_on_segments
+from smoothness.analyzers import GradientVariation, kinks_on_segments, segment_variation, variation_on_segments
 from smoothness.analyzers.chebyshev import antiderivative, coefficients, derivative, evaluate, nodes, variation
+from smoothness.analyzers.double import double_model
 from smoothness.testing import check_analyzer
 from tests.analyzers.test_graph_kinks import Residual, cnn, images
 
@@ -274,3 +276,35 @@ def test_bad_input_and_contract():
     found = GradientVariation(segments=2)(model, torch.rand(3, 5))
     assert not any(bool(m.valid.any()) for m in found)
     assert "NaN" in found.kink_part.details["reason"][0]
+
+
+@pytest.mark.parametrize("name", ["relu", "leaky_relu", "staircase"])
+def test_affine_pieces_need_the_slopes_at_their_ends_alone(name, monkeypatch):
+    torch.manual_seed(0)
+    act = partial(activation, name)
+    layers = [nn.Conv2d(1, 3, 3, stride=2), act(), nn.Conv2d(3, 4, 3, padding=1)]
+    model = nn.Sequential(*layers, act(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 3)).double()
+    starts, ends = torch.randn(2, 4, 1, 10, 10, dtype=torch.float64)
+    points = []
+    at = segment_variation._Followed.at
+    monkeypatch.setattr(
+        segment_variation._Followed, "at", lambda self, segment, t: points.append(len(t)) or at(self, segment, t)
+    )
+    short = variation_on_segments(model, starts, ends)
+    spent = sum(points)
+    monkeypatch.setattr(segment_variation, "_affine_panels", lambda *given: segment_variation._panels(*given[:-1]))
+    whole = variation_on_segments(model, starts, ends)
+    assert spent <= 2 * int(short.pieces.sum()) + 1  # one for the shape of nothing
+    assert spent < sum(points[1:]) / 6
+    for part in ("value_jumps", "value_slopes", "slope_jumps", "slope_curvature", "unresolved", "closure", "pieces"):
+        torch.testing.assert_close(getattr(short, part), getattr(whole, part), rtol=1e-9, atol=1e-9)
+    assert not short.slope_curvature.any()
+
+
+def test_an_affine_piece_whose_ends_disagree_is_interpolated():
+    start = torch.zeros(1, 1, dtype=DOUBLE)
+    follow = segment_variation._Followed(double_model(nn.Softplus(), start, of="logits"), start, start + 1, None)
+    piece = torch.zeros(1, dtype=torch.long), torch.zeros(1).double(), torch.ones(1).double()
+    _, slopes = follow.at(piece[0].repeat(2), torch.tensor([0.0, 1.0]).double())
+    panels = segment_variation._affine_panels(follow, *piece, (slopes[:1], slopes[1:]))
+    assert variation(panels.series).item() == pytest.approx((slopes[1] - slopes[0]).item(), rel=1e-9)
