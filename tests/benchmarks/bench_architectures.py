@@ -42,7 +42,7 @@ RECIPES = {
     "spam": (
         "spam",
         "text_cnn",
-        {"width": 64, "depth": 2},
+        {"width": 96, "depth": 2},
         sm.Recipe(epochs=20, learning_rates=(0.003, 0.01), batch_size=50),
         (0, 1),
     ),
