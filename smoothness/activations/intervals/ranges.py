@@ -95,12 +95,20 @@ def _by_chunks(function: str, facts: ActivationFacts, arguments: dict[str, Tenso
 
 
 def _extremes(function: str, facts: ActivationFacts, device: torch.device) -> Callable[..., Range]:
-    curve = CertifiedCurve(facts, device) if facts.period is None else PeriodicCurve(facts, device)
+    curve = _curve(facts, device)
     if function == "value_range":
         return curve.value_extremes
     if function == "slope_range":
         return curve.slope_extremes
     return curve.secant_extremes if isinstance(curve, PeriodicCurve) else partial(secant_extremes, curve)
+
+
+def _curve(facts: ActivationFacts, device: torch.device) -> CertifiedCurve | PeriodicCurve:
+    """Made once for these facts, not for equal ones: equality does not look at the function."""
+    curves: dict[torch.device, CertifiedCurve | PeriodicCurve] = vars(facts).setdefault("_curves", {})
+    if device not in curves:
+        curves[device] = CertifiedCurve(facts, device) if facts.period is None else PeriodicCurve(facts, device)
+    return curves[device]
 
 
 def _checked(arguments: dict[str, Tensor | float]) -> tuple[list[Tensor], torch.dtype]:
