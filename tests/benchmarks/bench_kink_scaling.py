@@ -84,11 +84,11 @@ def scaling() -> None:
         ends = torch.zeros(1, 1).double(), torch.ones(1, 1).double()
         _row(f"vertices, one segment, sawtooth {depth}", lambda m=tooth, e=ends: len(kinks_on_segments(m, *e)))
     plane = torch.eye(2).double()
-    for width in (8, 24, 80, 250):
+    for width, half in [(w, 3.0) for w in (8, 24, 80, 250)] + [(250, h) for h in (0.1, 0.3, 1.0)]:
         model = mlp(2, width, 2)
-        bounds = (-3.0, 3.0, -3.0, 3.0)
+        bounds = (-half, half, -half, half)
         _row(
-            f"regions, 2-{width}-{width}-1",
+            f"regions, 2-{width}-{width}-1, half-width {half:g}",
             lambda m=model, b=bounds: len(linear_regions(m, torch.zeros(2), *plane, bounds=b)),
         )
 
