@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +31,9 @@ def _share(value: Tensor) -> Tensor:
 def mean_square(values: Tensor) -> Tensor:
     """(m, features) -> (m, 1)."""
     return values.square().mean(dim=1, keepdim=True)
+
+
+Asking = Callable[[Tensor, Tensor], Tensor]  # whether the slopes picked, (m, k), are at least the levels, (m, k)
 
 
 @dataclass
@@ -71,10 +75,10 @@ class Facet(Rows):
         """The middle of each."""
         return self.between(0.5)[0]
 
-    def ask(self, group: Walkers, pick: Tensor) -> None:
+    def ask(self, asking: Asking, pick: Tensor) -> None:
         """Halve the slopes at `pick`: (m, k), a query for each."""
         level = self.slope.gather(1, pick)
-        more = exceeds(group, pick, level)
+        more = asking(pick, level)
         low, high = self.low.gather(1, pick), self.high.gather(1, pick)
         self.low.scatter_(1, pick, torch.where(more, torch.maximum(low, level), low))
         self.high.scatter_(1, pick, torch.where(more, high, torch.minimum(high, level)))
@@ -86,9 +90,8 @@ class Facet(Rows):
         useless = ((self.low >= 0) & (group.up <= 0)) | ((self.high <= 0) & (group.down >= 0))
         return (far - near).masked_fill(useless, -1)
 
-    def contradicted(self, group: Walkers, draws: torch.Generator, tests: int) -> Tensor:
-        """Share of a few random ends that do not hold at the point where the walk is now: (m,)."""
-        asked = (self.count > 0) & (self.doubt(group) >= 0)
+    def contradicted(self, asking: Asking, asked: Tensor, draws: torch.Generator, tests: int) -> Tensor:
+        """Share of a few random ends, of those asked for, that do not hold where the walk is now: (m,)."""
         order = torch.rand(asked.shape[1], generator=draws, dtype=asked.new_zeros(0).float().dtype).to(asked.device)
         chosen = (order * asked).topk(min(tests, asked.shape[1]), dim=1)
         from_below = torch.rand(chosen.indices.shape[1], generator=draws).to(asked.device) < 0.5
@@ -96,7 +99,7 @@ class Facet(Rows):
         from_below = torch.where(low.isinf(), False, torch.where(high.isinf(), True, from_below))
         slack = _SLACK * mean_square(self.slope).sqrt()
         level = torch.where(from_below, low - slack, high + slack).nan_to_num(0.0, 0.0, 0.0)
-        missed = (exceeds(group, chosen.indices, level) != from_below) & (chosen.values > 0)
+        missed = (asking(chosen.indices, level) != from_below) & (chosen.values > 0)
         return missed.sum(dim=1) / (chosen.values > 0).sum(dim=1).clamp_min(1)
 
     def renew(self, where: Tensor) -> None:
@@ -104,6 +107,12 @@ class Facet(Rows):
         slope, column = self.slope, where.unsqueeze(1)
         size = _SPREAD * mean_square(slope).sqrt().clamp_min(torch.finfo(slope.dtype).tiny)
         self._begin(column, slope, size.expand_as(slope))
+
+    def seed(self, where: Tensor, slope: Tensor, scale: Tensor) -> None:
+        """Another place, of which something is known: (n, features) each, of the rows there."""
+        centre, spread = self.centre.clone(), self.scale.clone()
+        centre[where], spread[where] = slope, scale.clamp_min(torch.finfo(scale.dtype).tiny)
+        self._begin(where.unsqueeze(1), centre, spread)
 
     def forget(self, where: Tensor, group: Walkers) -> None:
         """Another place altogether."""

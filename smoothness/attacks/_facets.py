@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from smoothness.attacks._batch import Rows
-from smoothness.attacks._crossing import crossing
-from smoothness.attacks._facet import Facet
+from smoothness.attacks._facet import Facet, exceeds
 from smoothness.attacks._neighbouring import Belief
+from smoothness.attacks._planes import Planes
+from smoothness.attacks._projecting import beyond
+from smoothness.attacks._sharpening import measure
+from smoothness.attacks._spanned import Known
 from smoothness.attacks._starting import Queue
 from smoothness.attacks._walk import Walkers
 
@@ -22,14 +25,13 @@ _SHARE, _FEWEST = 4, 32  # a turn asks for one in so many coordinates, but for s
 _FIRST = 3  # queries for each pixel of the lattice before the others
 _TESTS = 16
 _CONTRADICTED = 0.13  # share of tests that make it another facet
-_KNOWN = 0.5  # doubt of a facet's slopes, in their length, below which it counts as known
+_SURE = 0.5  # doubt of a facet's slopes, in their length, below which it counts as known
 _GAIN = 0.003  # relative
 _STALLED = 3  # turns
 _FACES = 3  # new ones, while which the walk may be stalled
 _HOPE, _FAR = 8, 1.3  # turns, after which a walk that far from the nearest point is given up
 _PATIENCE = 16  # turns without gain, from whatever start
 _FARTHEST = 2.0  # times as far, at most, a walk may go in search of another facet
-_BEYOND, _BRACKETS, _HALVINGS = 1.03, 4, 13  # of the projection: where the boundary is looked for first, and how
 _ON_PLANE = 0.02  # starts this near the piece known lead to where the walk was
 
 
@@ -64,31 +66,41 @@ def worth_measuring(group: Walkers) -> bool:
     return len(group) > 0 and max(_ROOM * group.clean.shape[1], _LEAST) <= group.queries
 
 
-def walk_facets(group: Walkers, queue: Queue, draws: torch.Generator) -> list[Walkers]:
+def walk_facets(group: Walkers, queue: Queue, draws: torch.Generator, known: Known | None = None) -> list[Walkers]:
     """Until the queries are spent; examples not nearer by it than before, or without starts left, are given back.
 
     A turn: project the input onto the piece measured and go to the boundary there; see whether what is known
-    of the normal holds there, or another piece begins; ask for the slopes that are open most.
+    of the normal holds there, or another piece begins; ask for the slopes that are open most. With points known on
+    both sides each piece is measured along the ways between those first, and the input is projected onto all pieces
+    met since the start.
     """
     features = group.clean.shape[1]
-    facet, belief = Facet.unknown(group), Belief(group)
+    facet, belief, planes = Facet.unknown(group), Belief(group), Planes.none(group.clean)
     course, asked, left = _Course.beginning(group), 0, []
     trial = min(_TRIAL * group.queries, _TRIED * features)
-    while group.going_on(queue, facet, course):
-        known = facet.doubt(group).clamp_min(0).square().sum(dim=1) < _KNOWN**2 * facet.slope.square().sum(dim=1)
-        moved = _go(group, facet, course, known)
-        another = moved & ~course.straight & (facet.contradicted(group, draws, _TESTS) > _CONTRADICTED)
+    while group.going_on(queue, facet, course, planes):
+        sure = facet.doubt(group).clamp_min(0).square().sum(dim=1) < _SURE**2 * facet.slope.square().sum(dim=1)
+        moved = _go(group, facet, course, sure, planes)
+        asked_for = (facet.count > 0) & (facet.doubt(group) >= 0)
+        missed = facet.contradicted(partial(exceeds, group), asked_for, draws, _TESTS)
+        another = moved & ~course.straight & (missed > _CONTRADICTED)
+        planes.add(another & (known is not None), facet.slope)
+        planes.drop(course.straight)
         facet.renew(another)
         facet.forget(course.straight, group)
         course.warm = (course.warm | another) & ~course.straight
+        new = course.straight | another
+        if known is not None and bool(new.any()):
+            facet.seed(new, *measure(group, new, known))
+            course.warm = course.warm | new
         course.straight = torch.zeros_like(course.straight)
         count = _ask(group, facet, belief, ~course.warm, draws)
         asked += count
-        out = _take_stock(group, facet, course, queue, another, known)
+        out = _take_stock(group, facet, course, queue, another, sure)
         if asked >= trial > asked - count:
             out |= course.own > _PROGRESS * course.rival
         if bool(out.any()):
-            left.append(group.leave(out, queue, facet, course))
+            left.append(group.leave(out, queue, facet, course, planes))
     return left
 
 
@@ -103,41 +115,27 @@ def _ask(group: Walkers, facet: Facet, belief: Belief, fresh: Tensor, draws: tor
     doubt = facet.doubt(group) * (1 + 0.01 * torch.rand(facet.centre.shape[1], generator=draws)).to(group.clean)
     early = fresh & ((facet.count * belief.lattice).sum(dim=1) < _FIRST * belief.lattice.sum())
     doubt = torch.where(early.unsqueeze(1) & (belief.lattice == 0), doubt.clamp_max(0) - 0.5, doubt)
-    facet.ask(group, doubt.topk(count, dim=1).indices)
+    facet.ask(partial(exceeds, group), doubt.topk(count, dim=1).indices)
     return count
 
 
-def _go(group: Walkers, facet: Facet, course: _Course, known: Tensor) -> Tensor:
+def _go(group: Walkers, facet: Facet, course: _Course, sure: Tensor, planes: Planes) -> Tensor:
     """To the boundary on the way from the input to its projection and beyond; whether it was found and taken."""
-    slope, offset, straight = facet.slope, group.offset, course.straight
-
-    def path(time: Tensor) -> Tensor:
-        time = time.to(offset.dtype)
-        across = crossing(time, slope, group.down, group.up, group.norm)
-        return group.clean + torch.where(straight.unsqueeze(1), time.unsqueeze(1).clamp_max(1) * offset, across)
-
-    below, above = torch.zeros_like(known, dtype=offset.dtype), torch.full_like(offset[:, 0], math.inf)
-    for turn in range(_BRACKETS):
-        farther = below * 1.4 if turn else torch.full_like(below, _BEYOND)
-        time = torch.where(above.isinf(), farther, torch.where(below == 0, above * 0.87, (below + above) / 2))
-        found = group.wrong(path(time))
-        below, above = torch.where(found, below, time), torch.where(found, time, above)
-    hit = above < math.inf
-    points = path(group.first(path, below, torch.where(hit, above, below + 1), _HALVINGS))
-    points = torch.where(hit.unsqueeze(1), points, group.at)
+    points, hit = beyond(group, planes.with_last(facet.slope, group.down, group.up), course.straight)
+    planes.refute(hit & ~course.straight, points - group.clean)
     distance = group.length(points - group.clean)
     nearer = distance < (1 - _GAIN) * group.walk.distance
-    moved = hit & (straight | nearer | (known & (distance < _FARTHEST * group.walk.distance)))
+    moved = hit & (course.straight | nearer | (sure & (distance < _FARTHEST * group.walk.distance)))
     group.take(points, moved)
     return moved
 
 
-def _take_stock(group: Walkers, facet: Facet, course: _Course, queue: Queue, another: Tensor, known: Tensor) -> Tensor:
+def _take_stock(group: Walkers, facet: Facet, course: _Course, queue: Queue, another: Tensor, sure: Tensor) -> Tensor:
     """Start again where nothing is gained any more; whether there was no start left."""
     gained = group.walk.distance < (1 - _GAIN) * course.local
     course.waited = torch.where(group.walk.distance < (1 - _GAIN) * course.own, 0, course.waited + 1)
     course.faces, course.own = course.faces + another, torch.minimum(course.own, group.walk.distance)
-    busy = gained | (another & (course.faces < _FACES)) | ~known
+    busy = gained | (another & (course.faces < _FACES)) | ~sure
     course.stalled = torch.where(busy, 0, course.stalled + 1)
     course.local, course.turns = torch.minimum(course.local, group.walk.distance), course.turns + 1
     hopeless = (course.turns >= _HOPE) & (course.local > _FAR * group.walk.least)

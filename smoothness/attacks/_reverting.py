@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from smoothness.attacks._starting import Queue
-from smoothness.attacks._walk import Walkers
+from smoothness.attacks._walk import NUMBERS, Walkers
 
 _SHARE = 25  # of the queries, a start may take one in so many
 _PAYS = 0.9  # of the distance at the start
@@ -17,6 +17,7 @@ _LESS, _STEP = 0.995, 0.5  # of all offsets, and of their length for one feature
 _PART = 0.4  # of the queries, until which starts are reverted where that pays
 _BLOCKS = 8  # of features, put back at first
 _HALVINGS = 16  # of one feature's way back
+_ALONE = 0.35  # of the queries at most, for the features one by one
 _FEWEST = 300  # queries, without which nothing is tried
 
 
@@ -36,6 +37,7 @@ def revert(group: Walkers, draws: torch.Generator) -> Tensor:
 def revert_on(group: Walkers, queue: Queue, draws: torch.Generator) -> list[Walkers]:
     """The same from one start after the other, and the first one again, for part of the queries."""
     left = []
+    _one_alone(group, draws)
     while group.going_on(queue):
         points, there = queue.next()
         points = torch.where(there.unsqueeze(1), points, queue.points[:, 0])  # in another order it ends elsewhere
@@ -44,6 +46,39 @@ def revert_on(group: Walkers, queue: Queue, draws: torch.Generator) -> list[Walk
         if len(group):
             _put_back(group, points[~done], draws)
     return left
+
+
+def _one_alone(group: Walkers, draws: torch.Generator) -> None:
+    """Each feature of the inputs by itself as far as the nearest point so far, and back: as many as queries allow.
+
+    The nearest leaf of a tree often differs in one feature from the input's.
+    """
+    if not len(group):
+        return
+    count = int(_ALONE * group.queries) // 2
+    order = torch.randperm(group.clean.shape[1], generator=draws)[:count].to(group.clean.device)
+    reach = group.walk.least.to(group.clean.dtype).unsqueeze(1)
+    for end in (torch.maximum(-reach, group.down), torch.minimum(reach, group.up)):
+        for part in torch.split(order, max(1, NUMBERS // group.clean.numel())):
+            trial = group.clean.unsqueeze(1).repeat(1, len(part), 1)
+            index = part.view(1, -1, 1).expand(len(group), -1, 1)
+            trial.scatter_add_(2, index, end[:, part].unsqueeze(2))
+            rows, place = group.wrong(group.inside(trial)).nonzero().unbind(dim=1)
+            _back(group, rows, part[place], end)
+
+
+def _back(group: Walkers, rows: Tensor, features: Tensor, end: Tensor) -> None:
+    """From changes in one feature that lead across the boundary, in order of the rows, back to it."""
+    while len(rows):
+        turn = torch.ones_like(rows, dtype=torch.bool)
+        turn[1:] = rows[1:] != rows[:-1]
+        some, theirs = rows[turn], features[turn]
+        points, there = group.clean.clone(), torch.zeros_like(group.walk.spent, dtype=torch.bool)
+        points[some, theirs] += end[some, theirs]
+        points, there[some] = group.inside(points.unsqueeze(1)).squeeze(1), True
+        _draw_in(group, points, some, theirs)
+        group.take(points, there & (group.length(points - group.clean) < group.walk.least))
+        rows, features = rows[~turn], features[~turn]
 
 
 def _trades(group: Walkers, draws: torch.Generator) -> Tensor:

@@ -36,6 +36,11 @@ class Queue(Rows):
         points = self.points.gather(1, place.unsqueeze(2).expand(-1, -1, self.points.shape[2]))
         return points.squeeze(1), distance.squeeze(1) < math.inf
 
+    def add(self, points: Tensor, distances: Tensor) -> None:
+        """More: (m, k, features), (m, k)."""
+        self.points = torch.cat([points, self.points], dim=1)
+        self.distances = torch.cat([distances, self.distances], dim=1)
+
     def skip(self, where: Tensor) -> None:
         """Do without some: (m, q)."""
         self.distances = self.distances.masked_fill(where, math.inf)

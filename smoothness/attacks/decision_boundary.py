@@ -16,6 +16,8 @@ from smoothness.attacks._hopping import hop, hop_ahead
 from smoothness.attacks._labels import LabelModel
 from smoothness.attacks._reverting import revert, revert_on
 from smoothness.attacks._search import Search, check_batch_size, searching
+from smoothness.attacks._sharpening import sharpen
+from smoothness.attacks._spanned import Known
 from smoothness.attacks._starting import queue_of
 from smoothness.attacks._walk import Walk, Walkers, gathered, part_of
 from smoothness.attacks.result import AttackResult
@@ -31,11 +33,14 @@ class DecisionBoundary:
     From misclassified starts, drawn in to the boundary, what serves an example best by measure:
 
     - features put back to the input's values in blocks where the label stays, and drawn in one by one where it does
-      not: ends in the corners of boxes, as of trees;
+      not: ends in the corners of boxes, as of trees; where that pays, each feature of the input is tried by itself;
     - the boundary's normal, coordinate by coordinate: a step along one, and so far back towards the input that the
       label tells whether its slope is above or below the middle of what it may be; neighbouring pixels tell of one
       another. The input is projected onto the piece measured, another one is measured where that leads, and other
       starts follow. Exact for hyperplanes in the end; takes 4 queries a feature, and 2,000, to be tried;
+    - with 32 starts or more, the normal along the principal ways in which the starts around a boundary point differ
+      from their classes' means: 200 queries a piece, for as long as single features agree; the input is then
+      projected onto all pieces met since the start. As of nearest neighbours;
     - HopSkipJump (Chen et al. 2020, arXiv 1904.02144) for a few queries first, and for all the rest where it is not
       beaten: a normal from the labels of a cloud of points, a step along it, and back to the boundary by bisection.
 
@@ -108,7 +113,7 @@ class DecisionBoundary:
 
     def _walk(self, search: Search, rows: Tensor) -> None:
         """The whole walk, with the same draws whatever rows are asked for."""
-        draws = [torch.Generator().manual_seed(self.seed + part) for part in range(4)]
+        draws = [torch.Generator().manual_seed(self.seed + part) for part in range(8)]
         batch = search.batch(rows, None)
         group = Walkers(search, batch, Walk.beginning(search, batch), self.queries)
         starts = None if self.starts is None else self.starts.to(search.inputs)
@@ -120,13 +125,24 @@ class DecisionBoundary:
         if self.method == "hop":
             hop(group, draws[3])
             return
+        first = group.at
         pays = revert(group, draws[1])
-        theirs = part_of(queue, pays.nonzero().flatten())
+        first, theirs = first[~pays], part_of(queue, pays.nonzero().flatten())
         boxes = group.leave(pays, queue)
-        left, turns = revert_on(boxes, theirs, draws[1]), 0
+        _hop_on(revert_on(boxes, theirs, draws[1]), draws[3])
+        turns, left = 0, [group]
         if worth_measuring(group):
-            turns = hop_ahead(group, draws[3])
+            known = Known.of(starts, search)
+            if known is not None:
+                served, theirs = sharpen(group, queue, first, known, draws[4])
+                _hop_on(walk_facets(served, theirs, draws[5], known), draws[6])
+        if worth_measuring(group):
+            turns = hop_ahead(group, draws[7])
             left += walk_facets(group, queue, draws[2])
-        rest = gathered([group, *left])
-        if rest is not None:
-            hop(rest, draws[3], turns)
+        _hop_on(left, draws[7], turns)
+
+
+def _hop_on(parts: list[Walkers], draws: torch.Generator, turns: int = 0) -> None:
+    rest = gathered(parts)
+    if rest is not None:
+        hop(rest, draws, turns)

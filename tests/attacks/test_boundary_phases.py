@@ -1,13 +1,22 @@
-"""The parts of the attack by labels alone: slopes by halving, blocks put back; closed forms throughout."""
+"""The parts of the attack by labels alone: slopes by halving, planes, blocks put back; closed forms throughout."""
 
+import math
+from functools import partial
+
+import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize
 from torch import nn
 
 from smoothness.attacks import DecisionBoundary
-from smoothness.attacks._facet import Facet
+from smoothness.attacks._crossing import crossing
+from smoothness.attacks._facet import Facet, exceeds
 from smoothness.attacks._facets import walk_facets
+from smoothness.attacks._planes import Planes
 from smoothness.attacks._search import Search
+from smoothness.attacks._sharpening import holds, measure
+from smoothness.attacks._spanned import Known
 from smoothness.attacks._starting import queue_of
 from smoothness.attacks._walk import Walk, Walkers
 from smoothness.threat import ThreatModel
@@ -34,16 +43,16 @@ def test_slopes_by_halving():
     facet, everything = Facet.unknown(group), torch.arange(40).expand(6, 40)
     errors = []
     for _ in range(12):
-        facet.ask(group, everything)
+        facet.ask(partial(exceeds, group), everything)
         errors.append(float((facet.slope - slope).abs().max() / slope.abs().max()))
         assert bool((facet.low <= slope + 1e-6).all())
         assert bool((slope - 1e-6 <= facet.high).all())
     assert errors[-1] < 0.02 * errors[0]
     assert bool((group.walk.spent == 12 * 40).all())
     draws = torch.Generator().manual_seed(0)
-    assert float(facet.contradicted(group, draws, 16).max()) == 0
+    assert float(facet.contradicted(partial(exceeds, group), facet.count > 0, draws, 16).max()) == 0
     facet.low, facet.high = facet.low + slope.abs().max(), facet.high + slope.abs().max()  # another facet's
-    assert float(facet.contradicted(group, draws, 16).min()) > 0.2
+    assert float(facet.contradicted(partial(exceeds, group), facet.count > 0, draws, 16).min()) > 0.2
 
 
 @pytest.mark.parametrize(("norm", "factor"), [("l2", 1.01), ("linf", 1.01), ("l1", 1.1)])
@@ -128,3 +137,111 @@ def test_facets_give_back_what_another_walk_beats(beaten):
     left = walk_facets(group, queue, torch.Generator().manual_seed(1))
     early = sum(int((part.walk.spent < 0.3 * 6000).sum()) for part in left)
     assert early == 5 if beaten else early <= 2  # else an example ends early only without starts left
+
+
+def test_projection_onto_planes_in_a_box():
+    draws = np.random.default_rng(0)
+    for _ in range(6):
+        slopes = np.abs(draws.normal(size=(3, 6)))
+        down, up = -draws.uniform(0.5, 0.9, 6), draws.uniform(0.5, 0.9, 6)
+        planes = Planes.none(torch.zeros(1, 6, dtype=torch.float64))
+        for slope in slopes[:2]:
+            planes.add(torch.tensor([True]), torch.from_numpy(slope)[None])
+        sides = [torch.from_numpy(side)[None] for side in (down, up)]
+        together = planes.with_last(torch.from_numpy(slopes[2])[None], *sides)
+        found = crossing(torch.ones(1, dtype=torch.float64), together, *sides, "l2")[0].numpy()
+        beyond = {"type": "ineq", "fun": lambda offset, slopes=slopes: slopes @ offset - 1}
+        exact = minimize(
+            lambda offset: offset @ offset, np.zeros(6), bounds=list(zip(down, up, strict=True)), constraints=beyond
+        )
+        assert exact.success
+        np.testing.assert_allclose(found, exact.x, atol=1e-2)  # after 30 cycles
+
+
+def test_two_planes_meet_where_the_projection_lies():
+    planes = Planes.none(torch.zeros(1, 2, dtype=torch.float64))
+    planes.add(torch.tensor([True]), torch.tensor([[1.0, 0.2]], dtype=torch.float64))
+    wide = torch.full((1, 2), math.inf, dtype=torch.float64)
+    slope = planes.with_last(torch.tensor([[0.2, 1.0]], dtype=torch.float64), -wide, wide)
+    nearest = slope / slope.square().sum()
+    torch.testing.assert_close(nearest, torch.full((1, 2), 1 / 1.2, dtype=torch.float64))
+    planes.refute(torch.tensor([True]), torch.tensor([[0.5, 0.5]], dtype=torch.float64))
+    assert not planes.used.any()
+
+
+def in_a_subspace(inside, features=400, rank=40):
+    """Two classes of points in a subspace with offset, and a linear model; its normal lies in the subspace, or not."""
+    draws = torch.Generator().manual_seed(0)
+    basis = torch.linalg.qr(torch.randn(features, rank, generator=draws, dtype=torch.float64))[0]
+    weight = (
+        basis @ torch.randn(rank, generator=draws, dtype=torch.float64) if inside else torch.zeros(features).double()
+    )
+    weight = weight + (0 if inside else torch.randn(features, generator=draws, dtype=torch.float64))
+    model = nn.Linear(features, 2, dtype=torch.float64)
+    with torch.no_grad():
+        model.weight.copy_(torch.stack([0 * weight, weight / weight.norm()]))
+        model.bias.zero_()
+    known = torch.randn(300, rank, generator=draws, dtype=torch.float64) @ basis.T
+    if inside:  # two clouds, on either side
+        known[::2] += 6 * weight / weight.norm()
+        known = known - 3 * weight / weight.norm()
+    return model, known
+
+
+@pytest.mark.parametrize(("inside", "share"), [(True, 0.02), (False, 0.15)])
+def test_normals_in_the_span_of_known_points_take_few_queries(inside, share):
+    model, points_known = in_a_subspace(inside)
+    x = points_known[:6]
+    with torch.no_grad():
+        y = model(x).argmax(dim=1)
+    group = walkers(model, x, y)
+    wanted = torch.where(y == 0, 1.0, -1.0).unsqueeze(1) * model.weight[1].detach()
+    aside = points_known[6:12] - points_known[12:18]
+    across = 0.4 * wanted + share * aside
+    offset = across * ((model(x)[:, 1].abs() / (across * wanted).sum(dim=1)) * (1 + 1e-9)).detach().unsqueeze(1)
+    group.take(x + offset, torch.ones(6, dtype=torch.bool))
+    known = Known.of(points_known, group.search)
+    slope, scale = measure(group, torch.ones(6, dtype=torch.bool), known)
+    assert int(group.walk.spent.max()) <= 200  # half as many as features
+    cosine = torch.nn.functional.cosine_similarity(slope, wanted)
+    good = holds(group, slope, scale, torch.Generator().manual_seed(0))
+    if inside:
+        assert float(cosine.median()) > 0.95
+        assert bool(good.all())
+    else:
+        assert not bool(good.any())
+
+
+def test_known_points_bring_distances_nearer():
+    model, points_known = in_a_subspace(True)
+    x = points_known[:8]
+    with torch.no_grad():
+        y, exact = model(x).argmax(dim=1), model(x)[:, 1].abs()
+    found = DecisionBoundary(ThreatModel("l2", bounds=None), 2000, points_known)(model, x, y)
+    assert float((found.distance / exact).min()) >= 1 - 1e-6
+    assert float((found.distance / exact).median()) < 1.02  # 1.04 with 31 of them
+
+
+class OneFeature(nn.Module):
+    """Class 1 where feature 7 is large, or where 12 others all are."""
+
+    def forward(self, x):
+        return ((x[:, 7] > 0.65) | (x[:, 20:32] > 0.6).all(dim=1)).long()
+
+
+def test_single_features_are_found_that_the_start_does_not_show():
+    x = torch.full((2, 80), 0.5)
+    start = x[:1].clone()
+    start[:, 10:60] = 0.9
+    found = DecisionBoundary(ThreatModel("l2"), queries=5000, starts=start)(OneFeature(), x, torch.tensor([0, 0]))
+    torch.testing.assert_close(found.distance, torch.full((2,), 0.15).double(), atol=1e-3, rtol=0)
+
+
+def test_batches_do_not_change_walks_between_known_points():
+    model, points_known = in_a_subspace(True, features=120)
+    x = points_known[:6]
+    with torch.no_grad():
+        y = model(x).argmax(dim=1)
+    attack = [DecisionBoundary(ThreatModel("l2", bounds=None), 2500, points_known, batch_size=b) for b in (None, 2)]
+    whole, parts = (each(model, x, y) for each in attack)
+    torch.testing.assert_close(whole.distance, parts.distance, rtol=1e-6, atol=0)
