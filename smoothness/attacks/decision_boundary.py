@@ -53,8 +53,9 @@ class DecisionBoundary:
         threat: the ball (epsilon=None: any distance) and the bounds, in input units; linf, l2 or l1.
         queries: forward passes an example, about.
         starts: (k, ...) inputs, such as examples of all classes: the nearest misclassified ones of each class are the
-            starts, and the classes' means; random points (uniform in the bounds, or normal around x where there are
-            none) otherwise, and where none of them is misclassified.
+            starts, and the classes' means (their labels, asked once for all x, are not counted); random points
+            (uniform in the bounds, or normal around x where there are none) otherwise, and where none of them is
+            misclassified.
         targeted: y is the class to reach, and success is its being predicted; then give starts of that class.
         method: "any", or "hop" for HopSkipJump from the nearest start alone: quicker, and no worse where the
             boundary has no flat pieces as large as the distance to it, as of step networks.
