@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from functools import cache
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+
+@cache
+def _legendre() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    nodes, weights = np.polynomial.legendre.leggauss(24)
+    return nodes, weights
 
 
 def normal_moments(
@@ -15,7 +23,7 @@ def normal_moments(
 ) -> tuple[float, float, float]:
     """E φ(u), E φ(u)², E φ'(u)² by 24-point Gauss-Legendre on panels of at most 1/4, split at `edges` too."""
     cuts = np.unique(np.concatenate([np.linspace(-14, 14, 113), [e for e in edges if abs(e) < 14]]))
-    nodes, weights = np.polynomial.legendre.leggauss(24)
+    nodes, weights = _legendre()
     half, middle = np.diff(cuts)[:, None] / 2, ((cuts[1:] + cuts[:-1]) / 2)[:, None]
     u = torch.from_numpy((middle + half * nodes).ravel())
     mass = torch.from_numpy((half * weights).ravel()) * torch.exp(-(u**2) / 2) / math.sqrt(2 * math.pi)
