@@ -78,7 +78,8 @@ def curvature() -> None:
     error = float(((found - _by_whole_hessians(model, x)) / found).abs().max())
     took = seconds(lambda: InputCurvature()(model, x))
     line("input curvature, 32 points, d = 64", took, 0.03, f"largest relative error {error:.0e}")
-    for peer, run in (("curvlinops", _by_curvlinops), ("pyhessian", _by_pyhessian)):
+    peers = {"curvlinops": _by_curvlinops, "pyhessian": _by_pyhessian, "hessian_eigenthings": _by_eigenthings}
+    for peer, run in peers.items():
         if find_spec(peer):
             values = torch.tensor(run(model, x), dtype=torch.float64).abs()
             error = float(((values - found) / found).abs().max())
@@ -147,6 +148,18 @@ def _by_pyhessian(model: nn.Module, x: Tensor) -> list[float]:
     return [
         float(hessian(_AtInput(model, point), _Plain(), data=_NOTHING, cuda=False).eigenvalues()[0][0]) for point in x
     ]
+
+
+def _by_eigenthings(model: nn.Module, x: Tensor) -> list[float]:
+    """The same by hessian-eigenthings' Lanczos, with its default settings."""
+    from hessian_eigenthings import HessianOperator, lanczos
+
+    values = []
+    for point in x:
+        module = _AtInput(model, point)
+        operator = HessianOperator(module, [_NOTHING], lambda model, batch: model(batch[0]).sum())
+        values.append(float(lanczos(operator, k=1).eigenvalues[0]))
+    return values
 
 
 def others() -> None:
