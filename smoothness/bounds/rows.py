@@ -13,8 +13,8 @@ from smoothness.bounds.spectra import eigen, largest_eigenvalue
 
 # Outputs times cubed inputs from which on one eigenvalue an output is all there is time for.
 _MANY = 2e9
-# Exponent of the move towards |u| = |z|: the whole way overshoots on wide networks (bounds 1.0 to 1.3 times as large as
-# before it), from a quarter to half of it takes off 5 to 30 %.
+# Exponent of the move towards |u| = |z|: the whole way overshoots on wide networks (bounds 1.0 to 1.3 times as large
+# as before it), from a quarter to half of it takes off 5 to 30 %.
 _STEP = 0.3
 
 
