@@ -10,13 +10,12 @@ from torch import Tensor
 
 from smoothness.attacks._facet import exceeds
 from smoothness.attacks._projecting import beyond
-from smoothness.attacks._spanned import Known, Span
+from smoothness.attacks._spanned import LOGISTIC, Known, Span
 from smoothness.attacks._starting import Queue
 from smoothness.attacks._walk import Walkers, part_of
 
 _ROUNDS, _PICKS = 4, 50  # queries for a piece
 _MISSED, _FLOOR = 0.45, 0.02  # of a slope's length, what the ways do not hold; of the widest spread, the smallest
-_LOGISTIC = 0.6  # of a spread's scale to its root mean square, about
 _TESTS, _WIDE, _MISSES = 32, 2.0, 0.25  # of coordinates, how many scales off, and the share that may be farther
 _STARTS = 4  # at which a piece is measured before one is chosen
 
@@ -34,7 +33,7 @@ def measure(group: Walkers, where: Tensor, known: Known) -> tuple[Tensor, Tensor
     slope = span.slope(part, facet)
     spread = span.spread + _FLOOR * span.spread.amax(dim=1, keepdim=True)
     spread = spread / torch.linalg.vector_norm(spread, dim=1, keepdim=True).clamp_min(torch.finfo(spread.dtype).tiny)
-    return slope, _LOGISTIC * _MISSED * torch.linalg.vector_norm(slope, dim=1, keepdim=True) * spread
+    return slope, LOGISTIC * _MISSED * torch.linalg.vector_norm(slope, dim=1, keepdim=True) * spread
 
 
 def holds(group: Walkers, slope: Tensor, scale: Tensor, draws: torch.Generator) -> Tensor:

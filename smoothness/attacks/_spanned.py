@@ -21,7 +21,7 @@ _ALONG = 0.1  # cosine between the first guess and the line to the input, below 
 _WAYS, _STEP = 100, 0.03  # ways, and steps along them in distances from the input to the boundary
 _TOWARDS = 1.5  # a step is worth so much more where the guess expects a smaller slope behind it
 _ERROR = 0.8  # of the first guess, in its length
-_LOGISTIC = 0.6  # of a spread's scale to its root mean square, about
+LOGISTIC = 0.6  # of a spread's scale to its root mean square, about
 _TWICE, _ENOUGH = 2, 20  # queries after which a way's slope is known; and ways known, before their size is believed
 
 
@@ -82,7 +82,7 @@ class Span(Rows):
         size = _ERROR * torch.linalg.vector_norm(self.guess, dim=1, keepdim=True)
         nothing = torch.full_like(self.steps, math.inf)
         centre = (self.ways @ self.guess.unsqueeze(2)).squeeze(2)
-        return Facet(centre, _LOGISTIC * size * self.own, -nothing, nothing, torch.zeros_like(nothing))
+        return Facet(centre, LOGISTIC * size * self.own, -nothing, nothing, torch.zeros_like(nothing))
 
     @property
     def own(self) -> Tensor:
@@ -112,7 +112,7 @@ class Span(Rows):
         known = (facet.count >= _TWICE).to(self.steps.dtype)
         missed = (known * (facet.slope - facet.centre).square()).sum(dim=1, keepdim=True)
         believed = (known * self.own.square()).sum(dim=1, keepdim=True).clamp_min(_tiny(missed))
-        scale = _LOGISTIC * (missed / believed).sqrt() * self.own
+        scale = LOGISTIC * (missed / believed).sqrt() * self.own
         enough = known.sum(dim=1, keepdim=True) >= _ENOUGH
         facet.scale = torch.where(enough, scale.clamp_min(1e-3 * facet.scale), facet.scale)
 
@@ -123,7 +123,7 @@ class Span(Rows):
         squares of how open these are. One way more is the offset, along which the slope is 1.
         """
         near, far = facet.between(0.25, 0.75)
-        size = facet.scale / self.own / _LOGISTIC
+        size = facet.scale / self.own / LOGISTIC
         noise = ((far - near) / size / 1.35).square().masked_fill(facet.count == 0, 1e6)  # quartiles of a normal
         ways = torch.cat([self.ways, group.offset.unsqueeze(1)], dim=1)
         ones = torch.ones_like(noise[:, :1])
