@@ -67,7 +67,7 @@ class Verifier:
         self.loud = (~self.quiet).nonzero().squeeze(1)
         read = (self.z[:, self.d :] != 0) | (self.z_error[:, self.d :] != 0)
         self.first = int((read.any(dim=1).cumsum(dim=0) == 0).sum())
-        self.loud_z, self.loud_error = self.z[:, self.loud], self.z_error[:, self.loud]
+        self.loud_z, self.loud_square = self.z[:, self.loud], self.z_error[:, self.loud].clamp_min(1e-150) ** 2
 
     def holds(self, t: Tensor, w: Tensor, outputs: slice = slice(None)) -> bool:
         """Whether the claim is proved, for positive t: (N,) and w: (d,) or (1,) and some outputs together."""
@@ -94,18 +94,19 @@ class Verifier:
         t, w = t.where(usable.unsqueeze(1), 1.0), w.where(usable.unsqueeze(1), 1.0)
         column = torch.cat([w.expand(-1, self.d), t], dim=1).rsqrt()
         o, o_error = o * column, o_error * column
-        loud, root = column[:, None, self.loud], t.sqrt().unsqueeze(2)
-        rows = torch.cat([root * (self.loud_z * loud), o[:, None, self.loud]], dim=1)
-        error = torch.cat([root * (self.loud_error * loud), o_error[:, None, self.loud]], dim=1)
-        error = torch.linalg.matrix_norm(error + 8 * _EPS * rows.abs())
+        loud = column[:, self.loud]
+        rows = o.new_zeros(len(o), t.shape[1] + 1, len(self.loud) + 1)
+        rows[:, :-1, :-1] = t.sqrt().unsqueeze(2) * (self.loud_z * loud.unsqueeze(1))
+        rows[:, -1, :-1] = o[:, self.loud]
         # What only the output reads counts by its length alone.
-        quiet = o[:, self.quiet]
-        unread = torch.linalg.vector_norm(o_error[:, self.quiet] + 8 * _EPS * quiet.abs(), dim=1)
-        together = rows.new_zeros(len(o), rows.shape[1], 1)
-        together[:, -1, 0] = torch.linalg.vector_norm(quiet, dim=1) * (1 + 2 * (column.shape[1] + 8) * _EPS)
+        quiet = torch.linalg.vector_norm(o[:, self.quiet], dim=1)
+        rows[:, -1, -1] = quiet * (1 + 2 * (column.shape[1] + 8) * _EPS)
+        # Σ t E² / w, with something for what underflows; and the rounding of the rows.
+        square = ((t @ self.loud_square) * loud**2).sum(dim=1) + 1e-25
+        error = torch.hypot(square.sqrt(), torch.linalg.vector_norm(o_error, dim=1))
+        error = error + 8 * _EPS * torch.linalg.matrix_norm(rows)
         inputs = int((self.loud < self.d).sum())
-        rows = torch.cat([rows, together], dim=2)
-        return usable & norm_at_most_one(rows, torch.hypot(error, unread) * _UP, self.first, inputs)
+        return usable & norm_at_most_one(rows, error * _UP, self.first, inputs)
 
     def columns(self, t: Tensor, outputs: slice = slice(None)) -> Tensor:
         """(d,) upper bounds of S_ii(t) = max over u of |o|² + Σ t (z² - u²) at Δx = e_i; infinite where unproved.
@@ -157,8 +158,6 @@ def norm_at_most_one(rows: Tensor, spread: Tensor, first: int = 0, inputs: int =
 
     The `first` rows may be declared to be zero beyond the `inputs` first columns.
     """
-    finite: Tensor = rows.isfinite().all(dim=-1).all(dim=-1)
-    rows = rows.where(finite[..., None, None], 0.0)
     m, n = sorted(rows.shape[-2:])
     if rows.shape[-2] > m:
         alone, rest = rows[..., :first, :inputs], rows[..., first:, :]
@@ -170,7 +169,7 @@ def norm_at_most_one(rows: Tensor, spread: Tensor, first: int = 0, inputs: int =
     margin = 2.1 * size * spread + spread**2 + 2.1 * (n + m + 16) * _EPS * (m + size**2)
     shifted.diagonal(dim1=-2, dim2=-1).add_((1 - margin * _UP).unsqueeze(-1))
     _, info = torch.linalg.cholesky_ex(shifted.nan_to_num(-1.0))
-    holds: Tensor = finite & (margin < 1) & (info == 0)
+    holds: Tensor = (margin < 1) & (info == 0)  # the margin is nan or infinite where an entry is
     return holds
 
 

@@ -155,7 +155,7 @@ def test_errors_of_the_entries_count():
     network, found = problem(radius=0.3)
     form = assemble(network, found, 0)
     t, w = row_multipliers(form.reduced(), "l2")
-    for name in ("loud_error", "o_error"):
+    for name in ("loud_square", "o_error"):
         verifier = Verifier(network, found, 0)
         assert verifier.hold(t, w * 1.001).all()
         setattr(verifier, name, getattr(verifier, name) + 0.1)
