@@ -75,6 +75,10 @@ class Form:
         """With some of the outputs."""
         return Form(self.units, self.level, self.zx, self.zu, self.ox[k], self.ou[k])
 
+    def single(self) -> Form:
+        """In float32, to find multipliers."""
+        return Form(self.units, self.level, self.zx.float(), self.zu.float(), self.ox.float(), self.ou.float())
+
     def reduced(self) -> Form:
         """With as few input directions as matter: an orthogonal change of Δx, exact for the 2-norm.
 

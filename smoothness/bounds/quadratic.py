@@ -31,6 +31,9 @@ _ROUNDS = {"fast": 2, "standard": 8, "tight": 60}
 _CHAIN_FLOPS = {"fast": 2e9, "standard": 2e11, "tight": 1e12}
 # Floating-point operations of one elimination from which on proposals are made in float32.
 _SINGLE = 5e8
+# Uncertain units from which on the same holds of outputs one by one with effort "fast", and by how much such weights
+# are raised at least.
+_SINGLE_UNITS, _SINGLE_RAISE = 100, 1e-5
 # A proposal is raised by these until it is confirmed.
 _RAISES = (1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 
@@ -154,8 +157,8 @@ def _whole(form: Form, verifier: Verifier, effort: Effort) -> Certificate:
 
 def _each(form: Form, verifier: Verifier, norm: Norm, effort: Effort) -> Certificate:
     """The largest over the outputs: only those whose quick bound exceeds the others' final one are refined."""
-    t, w = row_multipliers(form, norm, rounds=1, share=0.25)
-    values = _confirmed_each(verifier, t, w).tolist()
+    t, w, quick = _quick(form, verifier, norm, single=effort == "fast" and len(form.units) >= _SINGLE_UNITS)
+    values = quick.tolist()
     largest = 0.0  # of those refined; the others only need to be no larger
     left = set(range(len(values))) if len(form.units) and not _too_large(form, effort) else set()
     while left:
@@ -174,6 +177,16 @@ def _each(form: Form, verifier: Verifier, norm: Norm, effort: Effort) -> Certifi
             values[k], t[k], w[k] = value, better.t, better.w
         largest = max(largest, values[k])
     return Certificate(max(values), form.units, t, w)
+
+
+def _quick(form: Form, verifier: Verifier, norm: Norm, *, single: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Multipliers, weights and confirmed values of each output; found in float32 where that does for all of them."""
+    t, w = row_multipliers(form.single() if single else form, norm, rounds=1, share=0.25)
+    t, w = t.double(), w.double() * (1 + _SINGLE_RAISE if single else 1)
+    values = _confirmed_each(verifier, t, w)
+    if single and bool(values.isinf().any()):
+        return _quick(form, verifier, norm, single=False)
+    return t, w, values
 
 
 def _columns(form: Form, verifier: Verifier, separate: bool, effort: Effort) -> Certificate:

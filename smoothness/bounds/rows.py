@@ -135,7 +135,7 @@ def _eliminated(form: Form, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, 
     if not inner:
         return t, infeasible, (zx.T * t.unsqueeze(1)) @ zx, q, zx.new_zeros(m, n, zx.shape[1]), a / t.unsqueeze(2)
     first = int((form.level == form.level.amin()).sum())
-    zu, lead = form.zu[first:, :inner], 2.0 ** (form.level.amax() - form.level).double()
+    zu, lead = form.zu[first:, :inner], 2.0 ** (form.level.amax() - form.level).to(t.dtype)
     for _ in range(12):  # earlier layers dominate, more and more
         hidden = torch.diag_embed(t[:, :inner]) - (zu.T * t[:, first:].unsqueeze(1)) @ zu
         factor, info = torch.linalg.cholesky_ex(hidden)

@@ -6,7 +6,7 @@ test examples; settings were tuned on validation examples, `--part tune`, alone.
 checks before and after included; seconds are processor time of one thread for an example.
 
     python -m tests.benchmarks.bench_decision_boundary [--part final] [--data digits fashion] [--models tree]
-        [--norm l2] [--queries 5000] [--examples 30] [--seeds 0 1 2] [--starts 500]
+        [--norm l2] [--queries 5000] [--examples 30] [--seeds 0 1 2] [--starts 1000]
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=5000)
     parser.add_argument("--examples", type=int, default=30)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--starts", type=int, default=500, help="training examples to start from; 0 for none")
+    parser.add_argument("--starts", type=int, default=1000, help="training examples to start from; 0 for none")
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(f"{options.part} examples, {options.norm}, {options.queries} queries, {options.starts} starts")

@@ -32,7 +32,11 @@ from smoothness.models.classical import build_classical
 from smoothness.training import Recipe, train
 from tests.benchmarks.attack_peers import installed
 
-CLASSICAL = ("logistic_regression", "linear_svm", "nearest_neighbour", "decision_tree", "rbf_svm", "random_forest")
+CLASSICAL = (
+    "logistic_regression", "linear_svm", "nearest_neighbour", "decision_tree", "rbf_svm", "random_forest",
+    "gradient_boosting",
+)  # fmt: skip
+SMALLER = {"random_forest": {"trees": 30}, "gradient_boosting": {"rounds": 30}}
 NETWORKS = ("mlp", "cnn")
 ROWS, STARTS = 2000, 500
 
@@ -109,8 +113,7 @@ def attacks() -> dict[str, Run]:
 
 def model_of(name: str, data: Dataset) -> nn.Module:
     if name not in NETWORKS:
-        settings = {"trees": 30} if name == "random_forest" else {}
-        return build_classical(name, (data.train.inputs[:ROWS], data.train.labels[:ROWS]), **settings)
+        return build_classical(name, (data.train.inputs[:ROWS], data.train.labels[:ROWS]), **SMALLER.get(name, {}))
     model = sm.build_model(name, "relu", input_shape=data.input_shape, classes=10, width=64 if name == "mlp" else 8)
     train(model, data, Recipe(15 if data.input_shape[-1] < 16 else 4, 50, (2e-3,)))
     return model.eval()

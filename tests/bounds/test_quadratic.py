@@ -282,3 +282,17 @@ def test_what_is_confirmed_holds_in_rational_arithmetic():
                 confirmed += 1
                 assert exactly_definite(network, found, best.t, near)
     assert confirmed > 60
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-12, 1e15, 1e-25, 1e60])
+def test_multipliers_found_in_float32_do_or_are_found_again(size):
+    # Of outputs as small or large as float32 cannot hold too.
+    network, found = problem("gelu", norm="linf")
+    mix = size * torch.eye(10, dtype=torch.float64)
+    quick = quadratic_constant(network, found, 0, "linf", mix=mix, separate=True, effort="fast")
+    form, verifier = assemble(network, found, 0, mix), Verifier(network, found, 0, mix)
+    assert len(form.units) >= 100
+    t, w = row_multipliers(form, "linf", rounds=1, share=0.25)
+    assert verifier.hold(t, w * (1 + 1e-9)).all()
+    assert quick.value == pytest.approx(float(w.sum(dim=1).amax().sqrt()), rel=1e-4)
+    assert verifier.hold(quick.multipliers, quick.weights * (1 + 1e-5)).all()
