@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from smoothness._norms import Norm, steepest_direction, vector_norm
+from smoothness.attacks._reverting import put_back_idle
 from smoothness.attacks._walk import NUMBERS, Walkers
 
 _FIRST, _MOST = 100, 2000  # points of the first cloud (Chen et al. 2020, section 4.1), and of a later one
@@ -19,36 +20,43 @@ _WIDEST = 0.5
 _HALVINGS = 12  # of a search along a line
 _STEPS = 8  # sizes tried for a step
 _AHEAD, _LARGE, _SMALL = 4, 0.3, 0.1  # queries ahead for each feature; if more than a large share of all, a small one
+_REVERTED = 0.25  # of the queries, for turns ahead while features are put back
 
 
-def hop(group: Walkers, draws: torch.Generator, turn: int = 0) -> None:
-    """From the nearest points, until the queries are spent; after `turn` turns before."""
+def hop(group: Walkers, draws: torch.Generator, turn: int = 0, *, reverting: bool = False) -> None:
+    """From the nearest points, until the queries are spent; after `turn` turns before.
+
+    `reverting`: now and then, see whether the label needs all the features; the walk itself goes on as it was.
+    """
     group.walk.at, group.walk.distance = group.walk.nearest, group.walk.least
     while group.going_on():
-        _turn(group, draws, turn)
+        _turn(group, draws, turn, reverting)
         turn += 1
 
 
-def hop_ahead(group: Walkers, draws: torch.Generator) -> int:
-    """A few turns from where the walks are, which stay there; how many."""
+def hop_ahead(group: Walkers, draws: torch.Generator, *, reverting: bool = False) -> int:
+    """A few turns from where the walks are, which stay there; how many. More of them when `reverting`."""
     features = group.clean.shape[1]
     ahead, turn, asked = group.only(group.walk.spent >= 0), 0, 0
     wanted = _AHEAD * features if _AHEAD * features <= _LARGE * group.queries else _SMALL * group.queries
+    wanted = _REVERTED * group.queries if reverting else wanted
     while asked < wanted:
-        asked += _turn(ahead, draws, turn)
+        asked += _turn(ahead, draws, turn, reverting)
         turn += 1
     group.walk.spent, group.batch.spoiled = ahead.walk.spent, ahead.batch.spoiled
     group.walk.nearest, group.walk.least = ahead.walk.nearest, ahead.walk.least
     return turn
 
 
-def _turn(group: Walkers, draws: torch.Generator, turn: int) -> int:
-    """The first only goes to the boundary; queries an example, but for the steps' sizes."""
+def _turn(group: Walkers, draws: torch.Generator, turn: int, reverting: bool) -> int:
+    """The first only goes to the boundary; queries an example, but for the steps' sizes and what is put back."""
     count = min(_MOST, int(_FIRST * math.sqrt(turn)))
     if turn:
         cloud = _cloud(group.norm, count, group.search.inputs[0], draws)
         _step(group, _normal(group, cloud), turn)
     _bisect(group)
+    if reverting and turn % 2 == 0:
+        put_back_idle(group, draws)
     return count + _HALVINGS
 
 

@@ -14,10 +14,11 @@ _SHARE = 25  # of the queries, a start may take one in so many
 _PAYS = 0.9  # of the distance at the start
 _TRADES, _FEW = 8, 0.2  # features tried, and the share of trades below which the boundary is no slanted one
 _LESS, _STEP = 0.995, 0.5  # of all offsets, and of their length for one feature
-_PART = 0.4  # of the queries, until which starts are reverted where that pays
+_PART = 0.6  # of the queries, until which starts are reverted where that pays
 _BLOCKS = 8  # of features, put back at first
 _HALVINGS = 16  # of one feature's way back
-_ALONE = 0.35  # of the queries at most, for the features one by one
+_TOGETHER, _BLOCKS_HIT = 8, 20  # features tried together at first; how many such blocks are looked into
+_IDLE = 2  # blocks of _BLOCKS that may be put back each alone, from which on it is worth a try
 _FEWEST = 300  # queries, without which nothing is tried
 
 
@@ -30,7 +31,7 @@ def revert(group: Walkers, draws: torch.Generator) -> Tensor:
     if group.queries < _FEWEST:
         return torch.zeros_like(group.walk.spent, dtype=torch.bool)
     before, at = group.walk.least, group.at
-    done = _put_back(group, at, draws)
+    done = _put_back(group, at, torch.randperm(at.shape[1], generator=draws))
     return done & (group.walk.least < _PAYS * before) & ~_trades(group, draws)
 
 
@@ -44,41 +45,76 @@ def revert_on(group: Walkers, queue: Queue, draws: torch.Generator) -> list[Walk
         done = group.walk.spent >= int(_PART * group.queries)
         left.append(group.leave(done, queue))
         if len(group):
-            _put_back(group, points[~done], draws)
+            _put_back(group, points[~done], torch.randperm(points.shape[1], generator=draws))
     return left
 
 
+def put_back_idle(group: Walkers, draws: torch.Generator) -> None:
+    """From where the walks are, which stay there, if some blocks alone can be put back: others have none to spare."""
+    order = torch.randperm(group.clean.shape[1], generator=draws).to(group.clean.device)
+    trial = group.at.unsqueeze(1).repeat(1, _BLOCKS, 1)
+    for k, block in enumerate(torch.tensor_split(order, _BLOCKS)):
+        trial[:, k, block] = group.clean[:, block]
+    changed = (trial != group.at.unsqueeze(1)).any(dim=2)
+    idle = (group.wrong(trial) & changed).sum(dim=1) >= _IDLE
+    if bool(idle.any()):
+        part = group.only(idle)
+        _put_back(part, part.at, order)
+        for name in ("nearest", "least", "spent"):
+            getattr(group.walk, name)[idle] = getattr(part.walk, name)
+        group.batch.spoiled[idle] = part.batch.spoiled
+
+
 def _one_alone(group: Walkers, draws: torch.Generator) -> None:
-    """Each feature of the inputs by itself as far as the nearest point so far, and back: as many as queries allow.
+    """Single features of the inputs as far as the nearest point so far, and back: first a few of them together.
 
     The nearest leaf of a tree often differs in one feature from the input's.
     """
     if not len(group):
         return
-    count = int(_ALONE * group.queries) // 2
-    order = torch.randperm(group.clean.shape[1], generator=draws)[:count].to(group.clean.device)
+    order = torch.randperm(group.clean.shape[1], generator=draws).to(group.clean.device)
+    for side in (-1, 1):
+        blocks = torch.split(order, _TOGETHER)
+        ends = _ends(group, side)
+        found = []
+        for some in torch.split(torch.arange(len(blocks)), max(1, NUMBERS // group.clean.numel())):
+            trial = group.clean.unsqueeze(1).repeat(1, len(some), 1)
+            for j, k in enumerate(some.tolist()):
+                trial[:, j, blocks[k]] += ends[:, blocks[k]]
+            found.append(group.wrong(group.inside(trial)))
+        rows, hit = torch.cat(found, dim=1).nonzero().unbind(dim=1)
+        few = _turns(rows) < _BLOCKS_HIT
+        parts = [blocks[k] for k in hit[few].tolist()]
+        features = torch.cat([order[:0], *parts])
+        rows = rows[few].repeat_interleave(torch.tensor([len(part) for part in parts], dtype=torch.long).to(rows))
+        for turn in range(int(_turns(rows).max()) + 1 if len(rows) else 0):
+            now = _turns(rows) == turn
+            _back(group, rows[now], features[now], side)
+
+
+def _ends(group: Walkers, side: int) -> Tensor:
+    """Offsets of every feature: as far as the nearest point so far is, within the bounds."""
     reach = group.walk.least.to(group.clean.dtype).unsqueeze(1)
-    for end in (torch.maximum(-reach, group.down), torch.minimum(reach, group.up)):
-        for part in torch.split(order, max(1, NUMBERS // group.clean.numel())):
-            trial = group.clean.unsqueeze(1).repeat(1, len(part), 1)
-            index = part.view(1, -1, 1).expand(len(group), -1, 1)
-            trial.scatter_add_(2, index, end[:, part].unsqueeze(2))
-            rows, place = group.wrong(group.inside(trial)).nonzero().unbind(dim=1)
-            _back(group, rows, part[place], end)
+    return torch.maximum(-reach, group.down) if side < 0 else torch.minimum(reach, group.up)
 
 
-def _back(group: Walkers, rows: Tensor, features: Tensor, end: Tensor) -> None:
-    """From changes in one feature that lead across the boundary, in order of the rows, back to it."""
-    while len(rows):
-        turn = torch.ones_like(rows, dtype=torch.bool)
-        turn[1:] = rows[1:] != rows[:-1]
-        some, theirs = rows[turn], features[turn]
-        points, there = group.clean.clone(), torch.zeros_like(group.walk.spent, dtype=torch.bool)
-        points[some, theirs] += end[some, theirs]
-        points, there[some] = group.inside(points.unsqueeze(1)).squeeze(1), True
-        _draw_in(group, points, some, theirs)
+def _turns(rows: Tensor) -> Tensor:
+    """How many entries before each have its row, for sorted rows."""
+    return torch.arange(len(rows), device=rows.device) - torch.searchsorted(rows, rows)
+
+
+def _back(group: Walkers, rows: Tensor, features: Tensor, side: int) -> None:
+    """From changes in one feature, if they lead across the boundary nearer than before, back to it."""
+    points = group.clean.clone()
+    points[rows, features] += _ends(group, side)[rows, features]
+    points = group.inside(points.unsqueeze(1)).squeeze(1)
+    across = group.wrong(points[rows], rows)
+    rows, features = rows[across], features[across]
+    if len(rows):
+        _draw_in(group, points, rows, features)
+        there = torch.zeros_like(group.walk.spent, dtype=torch.bool)
+        there[rows] = True
         group.take(points, there & (group.length(points - group.clean) < group.walk.least))
-        rows, features = rows[~turn], features[~turn]
 
 
 def _trades(group: Walkers, draws: torch.Generator) -> Tensor:
@@ -93,13 +129,12 @@ def _trades(group: Walkers, draws: torch.Generator) -> Tensor:
     return found > _FEW * 2 * _TRADES
 
 
-def _put_back(group: Walkers, points: Tensor, draws: torch.Generator) -> Tensor:
+def _put_back(group: Walkers, points: Tensor, order: Tensor) -> Tensor:
     """Blocks of a random order of the features, halved where the label needs them; then single features.
 
     Returns where that came to an end.
     """
     count, budget = points.shape[1], group.queries // _SHARE
-    order = torch.randperm(count, generator=draws)
     size = max(1, math.ceil(count / _BLOCKS))
     waiting = [[(start, min(size, count - start)) for start in range(0, count, size)] for _ in points]
     needed: list[list[int]] = [[] for _ in points]

@@ -128,9 +128,12 @@ class DecisionBoundary:
             return
         first = group.at
         pays = revert(group, draws[1])
-        first, theirs = first[~pays], part_of(queue, pays.nonzero().flatten())
-        boxes = group.leave(pays, queue)
+        group.take(first, pays)  # a corner has no normal
+        theirs, boxes = part_of(queue, pays.nonzero().flatten()), group.leave(pays, queue)
+        if len(boxes):
+            hop_ahead(boxes, draws[1], reverting=True)
         _hop_on(revert_on(boxes, theirs, draws[1]), draws[3])
+        first = first[~pays]
         turns, left = 0, [group]
         if worth_measuring(group):
             known = Known.of(starts, search)
@@ -146,4 +149,4 @@ class DecisionBoundary:
 def _hop_on(parts: list[Walkers], draws: torch.Generator, turns: int = 0) -> None:
     rest = gathered(parts)
     if rest is not None:
-        hop(rest, draws, turns)
+        hop(rest, draws, turns, reverting=True)
