@@ -21,6 +21,7 @@ from smoothness.report.displays import (
 )
 from smoothness.report.distances import distance_table, families, overall
 from smoothness.report.downloads import Download, render_latex, render_parquet
+from smoothness.report.flips import criterion_met, flip_table, flips
 from smoothness.report.gallery import RULE, Wall, walls
 from smoothness.report.methods import methods
 from smoothness.report.plate import Plate
@@ -61,6 +62,7 @@ class Page:
     comparison: Table | None
     distances: Table | None
     slopes: Table | None
+    flips: Table | None
     summary: Table
     raw: Table
     attacks: Table
@@ -99,6 +101,9 @@ def build_page(run: Run, checks: Sequence[Check]) -> Page:
     measured, whole = families(frame), run.config.scale == "full" and not run.missing
     if measured:
         found.paragraphs.insert(0, ("", overall(measured, whole=whole)))
+    flipped = flips(frame, run.config.criterion)
+    if flipped and run.config.criterion is not None:
+        found.paragraphs.insert(0, ("", criterion_met(flipped, run.config.criterion, whole=whole)))
     slopes = dimension_slopes(run.frame)
     if slopes:
         found.paragraphs[:] = [("", dimension_answer(slopes, whole=whole))]
@@ -135,6 +140,7 @@ def build_page(run: Run, checks: Sequence[Check]) -> Page:
         comparison=comparison_table(found),
         distances=distance_table(measured, run.config.claim, whole=whole),
         slopes=slope_table(slopes, run.config.claim, whole=whole),
+        flips=flip_table(flipped, run.config.criterion, run.config.claim, whole=whole),
         summary=summary,
         raw=raw_table(seeds),
         attacks=attack_table(frame, seeds, headline),

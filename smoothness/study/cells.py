@@ -77,7 +77,8 @@ def training_key(config: StudyConfig, cell: Cell, data: Dataset) -> str:
 
 def cell_key(config: StudyConfig, cell: Cell, data: Dataset) -> str:
     """Hash of everything that determines the cell's rows; other cells' levels do not count."""
-    others = {"title", "question", "claim", "factors", "cells", "exclude", "allow_import", "models", "training"}
+    words = {"title", "question", "claim", "criterion"}
+    others = words | {"factors", "cells", "exclude", "allow_import", "models", "training"}
     settings = config.model_dump(mode="json", exclude=others)
     labels = {"label": cell.label, "data_label": cell.data.label, "sources": _sources(config, cell)}
     return settings_key({**settings, **labels, **_training_settings(config, cell, data)})

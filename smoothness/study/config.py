@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -181,6 +182,13 @@ class ThreatSettings(Settings):
         return self
 
 
+class Criterion(Settings):
+    """A line fixed before the run: at ε, attacks flip at least this share of the correctly classified examples."""
+
+    epsilon: Ratio
+    share: Annotated[float, Field(gt=0, le=1)] = 0.5
+
+
 class StudyConfig(Settings):
     """Everything that determines a study's result."""
 
@@ -188,6 +196,7 @@ class StudyConfig(Settings):
     title: Text
     question: Text
     claim: Text | None = None
+    criterion: Criterion | None = None
     scale: Literal["quick", "full"]
     allow_import: tuple[str, ...] = ()
     threads: Threads = 1
@@ -242,6 +251,9 @@ class StudyConfig(Settings):
         if self.training.method != "standard" and self.threat.norm == "l1":
             lines.append("training.method: adversarial training is for norm 'linf' or 'l2', and threat.norm is 'l1'")
         lines += radius_problems(self.attacks, self.threat.epsilons)
+        line = None if self.criterion is None else self.criterion.epsilon
+        if line is not None and not any(math.isclose(line, epsilon, abs_tol=1e-9) for epsilon in self.threat.epsilons):
+            lines.append(f"criterion.epsilon: {line:g} is not one of threat.epsilons; add it there, or choose one")
         grid = [{name: label_of(v) for name, v in levels.items()} for levels in self.factors.combinations()]
         lines += selection_problems("cells", self.cells, self.factors, grid)
         if self.cells and not lines:
