@@ -58,11 +58,11 @@ def criterion_met(found: Sequence[Flips], criterion: Criterion, *, whole: bool) 
     """The verdict on all of them, in one sentence."""
     if not whole:
         return "No verdict on the criterion: it needs full scale and every cell."
-    short = [f"{f.activation} in {f.architecture}, {100 * f.mean:.1f} %" for f in found if f.verdict != "supported"]
+    short = [f"{f.activation} in {f.architecture} ({100 * f.mean:.1f} %)" for f in found if f.verdict != "supported"]
+    verdict = "not supported" if short else "supported"
     line = f"at least {100 * criterion.share:g} % of the correctly classified examples flipped"
-    text = f"Criterion ({line} at ε = {format_255(criterion.epsilon)}, by every network):"
-    verdict = f"not supported ({'; '.join(short)})" if short else "supported"
-    return f"{text} {verdict}."
+    text = f"The claim: {verdict}. Its criterion is {line} at ε = {format_255(criterion.epsilon)} in every network"
+    return f"{text}; short of that: {', '.join(short)}." if short else f"{text}."
 
 
 def flip_table(found: Sequence[Flips], criterion: Criterion | None, claim: str | None, *, whole: bool) -> Table | None:

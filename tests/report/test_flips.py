@@ -53,8 +53,12 @@ def test_any_attack_at_the_radius_or_below_counts():
 
 def test_one_network_below_the_line_is_enough():
     found = flips(FRAME, HALF)
-    assert criterion_met(found, HALF, whole=True).endswith("not supported (tanh in mlp, 33.3 %).")
-    assert criterion_met(found[:1], HALF, whole=True).endswith("by every network): supported.")
+    both = criterion_met(found, HALF, whole=True)
+    assert both.startswith("The claim: not supported.")
+    assert both.endswith("; short of that: tanh in mlp (33.3 %).")
+    one = criterion_met(found[:1], HALF, whole=True)
+    assert one.startswith("The claim: supported. Its criterion is at least 50 %")
+    assert one.endswith("flipped at ε = 0.25 in every network.")
     assert criterion_met(found, HALF, whole=False).startswith("No verdict")
 
 
@@ -81,7 +85,7 @@ def test_pages_answer_a_criterion_first(scale):
     page = build_page(replace(run, config=config), [])
     assert page.flips is not None
     verdict = page.answer.paragraphs[0][1]
-    assert verdict.startswith("Criterion (at least 90 %" if scale == "full" else "No verdict")
+    assert verdict.startswith("The claim: " if scale == "full" else "No verdict")
     assert build_page(replace(run, config=synthetic_config(seeds=2)), []).flips is None
 
 
