@@ -11,6 +11,7 @@ import pandas as pd
 from smoothness.report.answer import format_255
 from smoothness.report.displays import Cell, Table
 from smoothness.report.success import KEYS, first_success
+from smoothness.report.tables import groups
 from smoothness.study.config import Criterion
 
 _ROUNDING = 1e-8  # of an ε
@@ -47,10 +48,10 @@ def flips(frame: pd.DataFrame, criterion: Criterion | None) -> list[Flips]:
         return []
     first = first_success(frame).groupby([*KEYS, "example"])["first"].min().reset_index()
     first["flipped"] = first["first"] <= criterion.epsilon + _ROUNDING
-    shares = first.groupby(KEYS, sort=False)["flipped"].mean().reset_index()
+    shares = first.groupby(KEYS)["flipped"].mean()  # sorted by its keys, the seed last
     return [
-        Flips(str(architecture), str(activation), tuple(mine.sort_values("seed")["flipped"]), criterion.share)
-        for (architecture, activation), mine in shares.groupby(["architecture", "activation"], sort=False)
+        Flips(architecture, activation, tuple(shares[activation, architecture]), criterion.share)
+        for architecture, activation in groups(first)
     ]
 
 
