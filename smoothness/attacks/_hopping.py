@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from smoothness._norms import Norm, steepest_direction, vector_norm
-from smoothness.attacks._reverting import put_back_idle
+from smoothness.attacks._reverting import has_idle, put_back_idle
 from smoothness.attacks._walk import NUMBERS, Walkers
 
 _FIRST, _MOST = 100, 2000  # points of the first cloud (Chen et al. 2020, section 4.1), and of a later one
@@ -34,8 +34,11 @@ def hop(group: Walkers, draws: torch.Generator, turn: int = 0, *, reverting: boo
         turn += 1
 
 
-def hop_ahead(group: Walkers, draws: torch.Generator, *, reverting: bool = False) -> int:
-    """A few turns from where the walks are, which stay there; how many. More of them when `reverting`."""
+def hop_ahead(group: Walkers, draws: torch.Generator, *, reverting: bool = False) -> tuple[int, Tensor]:
+    """A few turns from where the walks are, which stay there; more of them when `reverting`.
+
+    Returns how many, and where the label does not need all the features: (m,).
+    """
     features = group.clean.shape[1]
     ahead, turn, asked = group.only(group.walk.spent >= 0), 0, 0
     wanted = _AHEAD * features if _AHEAD * features <= _LARGE * group.queries else _SMALL * group.queries
@@ -43,9 +46,10 @@ def hop_ahead(group: Walkers, draws: torch.Generator, *, reverting: bool = False
     while asked < wanted:
         asked += _turn(ahead, draws, turn, reverting)
         turn += 1
+    idle = has_idle(ahead, draws)
     group.walk.spent, group.batch.spoiled = ahead.walk.spent, ahead.batch.spoiled
     group.walk.nearest, group.walk.least = ahead.walk.nearest, ahead.walk.least
-    return turn
+    return turn, idle
 
 
 def _turn(group: Walkers, draws: torch.Generator, turn: int, reverting: bool) -> int:

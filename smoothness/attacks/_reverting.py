@@ -51,18 +51,28 @@ def revert_on(group: Walkers, queue: Queue, draws: torch.Generator) -> list[Walk
 
 def put_back_idle(group: Walkers, draws: torch.Generator) -> None:
     """From where the walks are, which stay there, if some blocks alone can be put back: others have none to spare."""
-    order = torch.randperm(group.clean.shape[1], generator=draws).to(group.clean.device)
-    trial = group.at.unsqueeze(1).repeat(1, _BLOCKS, 1)
-    for k, block in enumerate(torch.tensor_split(order, _BLOCKS)):
-        trial[:, k, block] = group.clean[:, block]
-    changed = (trial != group.at.unsqueeze(1)).any(dim=2)
-    idle = (group.wrong(trial) & changed).sum(dim=1) >= _IDLE
+    order, idle = _idle(group, draws)
     if bool(idle.any()):
         part = group.only(idle)
         _put_back(part, part.at, order)
         for name in ("nearest", "least", "spent"):
             getattr(group.walk, name)[idle] = getattr(part.walk, name)
         group.batch.spoiled[idle] = part.batch.spoiled
+
+
+def has_idle(group: Walkers, draws: torch.Generator) -> Tensor:
+    """Where it does not take all features to be across the boundary: (m,)."""
+    return _idle(group, draws)[1]
+
+
+def _idle(group: Walkers, draws: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A random order of the features, and where several blocks of it can be put back, each alone."""
+    order = torch.randperm(group.clean.shape[1], generator=draws).to(group.clean.device)
+    trial = group.at.unsqueeze(1).repeat(1, _BLOCKS, 1)
+    for k, block in enumerate(torch.tensor_split(order, _BLOCKS)):
+        trial[:, k, block] = group.clean[:, block]
+    changed = (trial != group.at.unsqueeze(1)).any(dim=2)
+    return order, (group.wrong(trial) & changed).sum(dim=1) >= _IDLE
 
 
 def _one_alone(group: Walkers, draws: torch.Generator) -> None:

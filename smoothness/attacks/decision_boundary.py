@@ -141,7 +141,8 @@ class DecisionBoundary:
                 served, theirs = sharpen(group, queue, first, known, draws[4])
                 _hop_on(walk_facets(served, theirs, draws[5], known), draws[6])
         if worth_measuring(group):
-            turns = hop_ahead(group, draws[7])
+            turns, idle = hop_ahead(group, draws[7])
+            left.append(group.leave(idle, queue))  # as of many trees: no normal is worth measuring
             left += walk_facets(group, queue, draws[2])
         _hop_on(left, draws[7], turns)
 
