@@ -33,7 +33,8 @@ class DecisionBoundary:
     From misclassified starts, drawn in to the boundary, what serves an example best by measure:
 
     - features put back to the input's values in blocks where the label stays, and drawn in one by one where it does
-      not: ends in the corners of boxes, as of trees; where that pays, each feature of the input is tried by itself;
+      not: ends in the corners of boxes, as of trees; where that pays, after some of HopSkipJump's turns the features
+      of the input are tried by themselves, and more starts follow. As of many trees;
     - the boundary's normal, coordinate by coordinate: a step along one, and so far back towards the input that the
       label tells whether its slope is above or below the middle of what it may be; neighbouring pixels tell of one
       another. The input is projected onto the piece measured, another one is measured where that leads, and other
@@ -43,6 +44,7 @@ class DecisionBoundary:
       projected onto all pieces met since the start. As of nearest neighbours;
     - HopSkipJump (Chen et al. 2020, arXiv 1904.02144) for a few queries first, and for all the rest where it is not
       beaten: a normal from the labels of a cloud of points, a step along it, and back to the boundary by bisection.
+      Between its turns, features that the label does not need are put back.
 
     No masking of scores or gradients touches it. With an epsilon an example is settled once inside the ball; with
     epsilon=None the nearest point found is returned: an upper bound on the distance to the boundary.
