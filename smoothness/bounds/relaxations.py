@@ -9,9 +9,13 @@ import torch
 from torch import Tensor
 
 from smoothness.activations.facts import ActivationFacts
+from smoothness.activations.intervals.ranges import secant_range
+from smoothness.activations.intervals.tangents import TOLERANCE
 
 _ROUNDING = 8 * sys.float_info.epsilon
 _TINY = 1e-300
+# Of the steepest slope, by which a tangent may be off: the lines are no looser by more, and found in half the time.
+_SLACK = 3e-3
 
 
 class Lines(NamedTuple):
@@ -45,8 +49,10 @@ def line_bounds(facts: ActivationFacts, lower: Tensor, upper: Tensor) -> Lines:
     # One query each: most of its cost does not depend on the number of intervals.
     values = facts.value_range(torch.stack([lower, a, b, middle]), torch.stack([upper, a, b, middle]))
     (value_low, value_high), *ends = zip(*values, strict=True)
-    secants = facts.secant_range(
-        torch.stack([a, b, middle, middle]), torch.stack([a, a, a, middle]), torch.stack([b, b, middle, b])
+    secants = secant_range(
+        facts,
+        *map(torch.stack, ([a, b, middle, middle], [a, a, a, middle], [b, b, middle, b])),
+        tolerance=max(TOLERANCE, _SLACK * max(abs(facts.slope_min), abs(facts.slope_max))),
     )
     left, right, before, after = zip(*secants, strict=True)
     zero = torch.zeros_like(a)

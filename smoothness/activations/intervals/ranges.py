@@ -12,6 +12,7 @@ from smoothness.activations.facts import ActivationFacts
 from smoothness.activations.intervals.enclosures import CertifiedCurve, Range
 from smoothness.activations.intervals.periodic import PeriodicCurve
 from smoothness.activations.intervals.secants import secant_extremes
+from smoothness.activations.intervals.tangents import TOLERANCE
 
 # Elements handled at once: their temporaries stay in the processor's cache.
 _CHUNK = 1 << 15
@@ -62,13 +63,22 @@ def slope_range(facts: ActivationFacts, lower: Tensor | float, upper: Tensor | f
     return _by_chunks("slope_range", facts, {"lower": lower, "upper": upper})
 
 
-def secant_range(facts: ActivationFacts, at: Tensor | float, lower: Tensor | float, upper: Tensor | float) -> Range:
+def secant_range(
+    facts: ActivationFacts,
+    at: Tensor | float,
+    lower: Tensor | float,
+    upper: Tensor | float,
+    *,
+    tolerance: float = TOLERANCE,
+) -> Range:
     """Enclose the secant slopes (φ(s) - φ(at)) / (s - at) over all s != at in [lower, upper].
 
     `at` may lie inside the interval or outside. Inside, the limit s -> at contributes the one-sided derivatives
     (from the right when at < upper, from the left when at > lower, both when all three are equal), which are
     infinite from the right of a jump: the range of a step is finite unless `at` is its threshold. An infinite end
     point contributes the slope of φ there. Exactness, arguments and errors as in `value_range`; `at` must be finite.
+    Searches for tangents end `tolerance` from the extreme slope, on the outer side: a larger one is quicker (of a
+    periodic φ it is not used).
 
     >>> from smoothness.activations import activation_facts
     >>> secant_range(activation_facts("step"), torch.tensor(-0.5), torch.tensor(-1.0), torch.tensor(1.0))
@@ -76,16 +86,18 @@ def secant_range(facts: ActivationFacts, at: Tensor | float, lower: Tensor | flo
     >>> secant_range(activation_facts("relu"), torch.tensor(1.0), torch.tensor(-3.0), torch.tensor(2.0))
     (tensor(0.2500), tensor(1.))
     """
-    return _by_chunks("secant_range", facts, {"at": at, "lower": lower, "upper": upper})
+    return _by_chunks("secant_range", facts, {"at": at, "lower": lower, "upper": upper}, tolerance)
 
 
-def _by_chunks(function: str, facts: ActivationFacts, arguments: dict[str, Tensor | float]) -> Range:
+def _by_chunks(
+    function: str, facts: ActivationFacts, arguments: dict[str, Tensor | float], tolerance: float = TOLERANCE
+) -> Range:
     if not facts.elementwise:
         raise TypeError(f"{function} needs an elementwise activation; {facts.name} acts on several features at once")
     # Leaving inference mode lets the derivative be taken by automatic differentiation.
     with torch.inference_mode(False), torch.no_grad():
         tensors, dtype = _checked(arguments)
-        extremes = _extremes(function, facts, tensors[0].device)
+        extremes = _extremes(function, facts, tensors[0].device, tolerance)
         shape, flat = tensors[0].shape, [z.reshape(-1).contiguous() for z in tensors]
         starts = range(0, max(len(flat[0]), 1), _CHUNK)
         parts = [extremes(*(z[k : k + _CHUNK] for z in flat)) for k in starts]
@@ -94,13 +106,15 @@ def _by_chunks(function: str, facts: ActivationFacts, arguments: dict[str, Tenso
         return _rounded(low, dtype, -1), _rounded(high, dtype, 1)
 
 
-def _extremes(function: str, facts: ActivationFacts, device: torch.device) -> Callable[..., Range]:
+def _extremes(function: str, facts: ActivationFacts, device: torch.device, tolerance: float) -> Callable[..., Range]:
     curve = _curve(facts, device)
     if function == "value_range":
         return curve.value_extremes
     if function == "slope_range":
         return curve.slope_extremes
-    return curve.secant_extremes if isinstance(curve, PeriodicCurve) else partial(secant_extremes, curve)
+    if isinstance(curve, PeriodicCurve):
+        return curve.secant_extremes
+    return partial(secant_extremes, curve, tolerance=tolerance)
 
 
 def _curve(facts: ActivationFacts, device: torch.device) -> CertifiedCurve | PeriodicCurve:

@@ -20,7 +20,7 @@ from smoothness.activations.intervals.enclosures import (
     widened,
     without_overflow,
 )
-from smoothness.activations.intervals.tangents import Arcs, Fixed, joined, least_secant, proved_arcs
+from smoothness.activations.intervals.tangents import TOLERANCE, Arcs, Fixed, joined, least_secant, proved_arcs
 
 # Four roundings: two differences, a quotient, a product.
 _ROUNDING = 4 * sys.float_info.epsilon
@@ -117,7 +117,9 @@ class _Secants:
         return low.nan_to_num(-math.inf, math.inf, -math.inf), high.nan_to_num(math.inf, math.inf, -math.inf)
 
 
-def secant_extremes(curve: CertifiedCurve, at: Tensor, lower: Tensor, upper: Tensor) -> Range:
+def secant_extremes(
+    curve: CertifiedCurve, at: Tensor, lower: Tensor, upper: Tensor, *, tolerance: float = TOLERANCE
+) -> Range:
     """Enclosure of (φ(s) - φ(at)) / (s - at) over s in [lower, upper], s != at, for flat float64 tensors.
 
     Secants are extreme at end points, at breakpoints, and where they are tangent to φ. Between turning points φ'
@@ -135,7 +137,7 @@ def secant_extremes(curve: CertifiedCurve, at: Tensor, lower: Tensor, upper: Ten
         # A tail continues the stretch beside it.
         open_sides = bool(left.s != edges[0][0]), bool(right.s != edges[1][0])
         searches.append(_tangents(found, left, right, ends, open_sides))
-    _add_tangents(found, [search for search in searches if search is not None])
+    _add_tangents(found, [search for search in searches if search is not None], tolerance)
     _add_tails(found, edges)
     return curve.signed((found.low, found.high))
 
@@ -190,11 +192,11 @@ def _add_knot(found: _Secants, t: Tensor) -> _Point:
     return _Point(t, left_value, before, right_value, after, secant)
 
 
-def _add_tangents(found: _Secants, searches: list[tuple[Tensor, Arcs]]) -> None:
+def _add_tangents(found: _Secants, searches: list[tuple[Tensor, Arcs]], tolerance: float) -> None:
     """The secants to the tangent points, all searched for at once."""
     if not searches:
         return
-    bounds = least_secant(found.curve, joined([arcs for _, arcs in searches]))
+    bounds = least_secant(found.curve, joined([arcs for _, arcs in searches]), tolerance)
     for (rows, arcs), bound in zip(searches, torch.split(bounds, [len(rows) for rows, _ in searches]), strict=True):
         low, high, sign = found.low[rows], found.high[rows], arcs.fixed.sign
         found.low[rows] = torch.where(sign > 0, torch.minimum(low, bound), low)

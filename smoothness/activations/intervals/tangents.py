@@ -13,7 +13,7 @@ from torch import Tensor
 from smoothness.activations.intervals.enclosures import TINY, CertifiedCurve, Range, without_overflow
 
 # The search ends when the bound is this close to an attained secant.
-_TOLERANCE = 1e-8
+TOLERANCE = 1e-8
 _ITERATIONS = 100
 _ROUNDING = 8 * sys.float_info.epsilon
 
@@ -102,7 +102,7 @@ def tangency(fixed: Fixed, s: Tensor, value: Range, slope: Range) -> Range:
     return h, torch.where(h.isfinite(), noise, math.inf).nan_to_num(math.inf, math.inf)
 
 
-def least_secant(curve: CertifiedCurve, arcs: Arcs) -> Tensor:
+def least_secant(curve: CertifiedCurve, arcs: Arcs, tolerance: float = TOLERANCE) -> Tensor:
     """Lower bound of σ (φ(s) - φ(at)) / (s - at) at the zero s of h, for each arc.
 
     At any p on the arc the tangent line at p supports φ, which gives for all s on it
@@ -152,7 +152,7 @@ def least_secant(curve: CertifiedCurve, arcs: Arcs) -> Tensor:
         attained = torch.minimum(attained, (secant + error).nan_to_num(math.inf))
         attained = torch.minimum(attained, torch.maximum(arcs.left_slope, arcs.right_slope))
         bound[rows] = best
-        open_rows = ((attained - best > _TOLERANCE) & (best < arcs.target)).nonzero().squeeze(1)
+        open_rows = ((attained - best > tolerance) & (best < arcs.target)).nonzero().squeeze(1)
         if len(open_rows) < len(rows):
             rows, arcs, best = rows[open_rows], arcs.keep(open_rows), best[open_rows]
             gap_left, gap_right = gap_left[open_rows], gap_right[open_rows]
