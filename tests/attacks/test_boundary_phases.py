@@ -15,6 +15,7 @@ from smoothness.attacks import DecisionBoundary
 from smoothness.attacks._crossing import crossing
 from smoothness.attacks._facet import Facet, exceeds
 from smoothness.attacks._facets import walk_facets
+from smoothness.attacks._hopping import hop_ahead
 from smoothness.attacks._labels import LabelModel
 from smoothness.attacks._planes import Planes
 from smoothness.attacks._reverting import put_back_idle
@@ -336,3 +337,19 @@ def test_boosted_trees_are_left_by_hops_that_put_features_back():
     found = DecisionBoundary(ThreatModel("l2"), 1500, starts)(model, split.inputs[right], split.labels[right])
     # 0.076; without the hops before the corners 0.086, without putting features back between hops 0.083.
     assert float(found.distance.log().mean().exp()) < 0.0795
+
+
+def test_hops_tell_sums_of_trees_from_flat_pieces():
+    model, x, y, far = stumps_case(0)
+    linear = linear_model(3, features=300)
+    points_x, points_y = points(linear, n=8)
+    slope = linear.weight[1].detach() - linear.weight[0].detach()
+    beyond = points_x + torch.where(points_y == 0, 8.0, -8.0).unsqueeze(1) * slope / slope.norm()
+    cases = ((LabelModel(model, y), x, y, far[:8], True), (linear, points_x, points_y, beyond, False))
+    for network, inputs, labels, starts, trees in cases:
+        group = walkers(network, inputs, labels)
+        group.take(starts, torch.ones(8, dtype=torch.bool))
+        turns, idle = hop_ahead(group, torch.Generator().manual_seed(0))
+        assert turns >= 3
+        torch.testing.assert_close(group.at, starts)
+        assert idle.tolist() == [trees] * 8
