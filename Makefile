@@ -17,10 +17,10 @@ demo: $(INSTALLED)
 	$(ONE_THREAD) $(BIN)/smoothness run activation-ablation --scale quick --workers 2 --out runs/activation-ablation --report runs/activation-ablation-report
 
 test: $(INSTALLED_DEV)
-	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m "not slow and not browser"
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not browser"
 
 check: lint types imports wheel
-	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m slow
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 # The pages that are made from the package; a test fails when they are stale.
 docs: $(INSTALLED)

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from smoothness.activations import list_activations
+from smoothness.cli import main
 from tests.study.conftest import TINY
 
 
@@ -21,6 +22,22 @@ def _smoothness(*arguments, cwd, columns=None):
         text=True,
         check=False,
     )
+
+
+@pytest.fixture
+def here(monkeypatch, capsys):
+    """The same in this process, seconds sooner; whatever is raised but an exit fails the test."""
+
+    def run(*arguments, cwd, columns=None):
+        monkeypatch.chdir(cwd)
+        monkeypatch.setattr(sys, "argv", ["smoothness", *map(str, arguments)])
+        if columns is not None:
+            monkeypatch.setenv("COLUMNS", str(columns))
+        with pytest.raises(SystemExit) as end:
+            main()
+        return subprocess.CompletedProcess(arguments, end.value.code or 0, *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +73,8 @@ def test_lists(place):
 
 
 @pytest.mark.parametrize("columns", [40, 80, 120])
-def test_the_table_of_activations_keeps_names_whole(tmp_path, columns):
-    done = _smoothness("activations", cwd=tmp_path, columns=columns)
+def test_the_table_of_activations_keeps_names_whole(here, tmp_path, columns):
+    done = here("activations", cwd=tmp_path, columns=columns)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= max(80, columns)
@@ -116,8 +133,8 @@ def test_activations_plot_writes_only_its_own_files(tmp_path):
         (["run", "tiny.toml", "--out", "out", "--scale", "full"], "holds another run"),
     ],
 )
-def test_mistakes_are_one_message_and_no_traceback(place, arguments, message):
-    done = _smoothness(*arguments, cwd=place)
+def test_mistakes_are_one_message_and_no_traceback(here, place, arguments, message):
+    done = here(*arguments, cwd=place)
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
