@@ -8,9 +8,14 @@ import torch
 from torch import Tensor
 
 from smoothness.activations.facts import ActivationFacts
+from smoothness.activations.intervals.ranges import secant_range
+from smoothness.activations.intervals.tangents import TOLERANCE
 from smoothness.bounds.ranges import Interval
 
 Pairs = Literal["ball", "centre"]
+
+# Of the steepest slope, by which an extreme secant may be off, outward.
+_SLACK = 3e-4
 
 
 def unit_slopes(facts: ActivationFacts, found: Interval, at: Interval | None = None) -> tuple[Tensor, Tensor]:
@@ -31,6 +36,7 @@ def unit_slopes(facts: ActivationFacts, found: Interval, at: Interval | None = N
     if not (left.isfinite() & right.isfinite()).all():
         return facts.slope_range(*found)
     (alpha, low), (beta, high) = facts.slope_range(torch.stack([found.lower, left]), torch.stack([found.upper, right]))
-    seen = facts.secant_range(torch.stack([left, right]), *found)
+    slack = max(TOLERANCE, _SLACK * max(abs(facts.slope_min), abs(facts.slope_max)))
+    seen = secant_range(facts, torch.stack([left, right]), *found, tolerance=slack)
     low, high = torch.minimum(low, seen[0].amin(dim=0)), torch.maximum(high, seen[1].amax(dim=0))
     return torch.maximum(low, alpha), torch.minimum(high, beta)
