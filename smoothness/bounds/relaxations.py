@@ -10,7 +10,6 @@ from torch import Tensor
 
 from smoothness.activations.facts import ActivationFacts
 from smoothness.activations.intervals.ranges import secant_range
-from smoothness.activations.intervals.tangents import TOLERANCE
 
 _ROUNDING = 8 * sys.float_info.epsilon
 _TINY = 1e-300
@@ -52,7 +51,7 @@ def line_bounds(facts: ActivationFacts, lower: Tensor, upper: Tensor) -> Lines:
     secants = secant_range(
         facts,
         *map(torch.stack, ([a, b, middle, middle], [a, a, a, middle], [b, b, middle, b])),
-        tolerance=max(TOLERANCE, _SLACK * max(abs(facts.slope_min), abs(facts.slope_max))),
+        slack=_SLACK,
     )
     left, right, before, after = zip(*secants, strict=True)
     zero = torch.zeros_like(a)

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from smoothness.activations.facts import ActivationFacts
 from smoothness.activations.intervals.ranges import secant_range
-from smoothness.activations.intervals.tangents import TOLERANCE
 from smoothness.bounds.ranges import Interval
 
 Pairs = Literal["ball", "centre"]
@@ -36,7 +35,6 @@ def unit_slopes(facts: ActivationFacts, found: Interval, at: Interval | None = N
     if not (left.isfinite() & right.isfinite()).all():
         return facts.slope_range(*found)
     (alpha, low), (beta, high) = facts.slope_range(torch.stack([found.lower, left]), torch.stack([found.upper, right]))
-    slack = max(TOLERANCE, _SLACK * max(abs(facts.slope_min), abs(facts.slope_max)))
-    seen = secant_range(facts, torch.stack([left, right]), *found, tolerance=slack)
+    seen = secant_range(facts, torch.stack([left, right]), *found, slack=_SLACK)
     low, high = torch.minimum(low, seen[0].amin(dim=0)), torch.maximum(high, seen[1].amax(dim=0))
     return torch.maximum(low, alpha), torch.minimum(high, beta)

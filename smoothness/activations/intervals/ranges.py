@@ -69,7 +69,7 @@ def secant_range(
     lower: Tensor | float,
     upper: Tensor | float,
     *,
-    tolerance: float = TOLERANCE,
+    slack: float = 0.0,
 ) -> Range:
     """Enclose the secant slopes (φ(s) - φ(at)) / (s - at) over all s != at in [lower, upper].
 
@@ -77,8 +77,7 @@ def secant_range(
     (from the right when at < upper, from the left when at > lower, both when all three are equal), which are
     infinite from the right of a jump: the range of a step is finite unless `at` is its threshold. An infinite end
     point contributes the slope of φ there. Exactness, arguments and errors as in `value_range`; `at` must be finite.
-    Searches for tangents end `tolerance` from the extreme slope, on the outer side: a larger one is quicker (of a
-    periodic φ it is not used).
+    With `slack`, ranges may be wider by this share of the steepest slope, and are found sooner (not of a periodic φ).
 
     >>> from smoothness.activations import activation_facts
     >>> secant_range(activation_facts("step"), torch.tensor(-0.5), torch.tensor(-1.0), torch.tensor(1.0))
@@ -86,6 +85,7 @@ def secant_range(
     >>> secant_range(activation_facts("relu"), torch.tensor(1.0), torch.tensor(-3.0), torch.tensor(2.0))
     (tensor(0.2500), tensor(1.))
     """
+    tolerance = max(TOLERANCE, slack * max(abs(facts.slope_min), abs(facts.slope_max)))
     return _by_chunks("secant_range", facts, {"at": at, "lower": lower, "upper": upper}, tolerance)
 
 
